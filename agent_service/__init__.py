@@ -1,0 +1,1 @@
+"""The agent service: owns sessions, their loop and their transcripts, and streams them."""

@@ -1,0 +1,139 @@
+"""The facts about a session in their order, and text as it streams."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+from agent_service.domain.interrupt import Interrupt
+from agent_service.domain.session import Session
+from agent_service.domain.transcript import Message
+
+
+class EventType(Enum):
+    SESSION_CHANGED = "session_changed"
+    TURN_STARTED = "turn_started"
+    ROUND_STARTED = "round_started"
+    MESSAGE_APPENDED = "message_appended"
+    TOOL_CALL_STARTED = "tool_call_started"
+    INTERRUPT_POSTED = "interrupt_posted"
+    INTERRUPT_DELIVERED = "interrupt_delivered"
+    INTERRUPT_SEEN = "interrupt_seen"
+    INTERRUPT_SETTLED = "interrupt_settled"
+    ROUND_FAILED = "round_failed"
+    COMPACTED = "compacted"
+    TURN_ENDED = "turn_ended"
+
+
+class RoundFailure(Enum):
+    """Why a model request came to nothing."""
+
+    INTERRUPTED = "interrupted"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    MODEL_REFUSED = "model_refused"
+    CONTEXT_OVERFLOW = "context_overflow"
+    BAD_REPLY = "bad_reply"
+
+
+class TurnEnd(Enum):
+    ANSWERED = "answered"
+    SESSION_ENDED = "session_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanged:
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStarted:
+    turn: int
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAppended:
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    turn: int
+    round: int
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptChanged:
+    """Posted, delivered, seen or settled, by the event's type; the interrupt as of the event."""
+
+    type: EventType
+    interrupt: Interrupt
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailed:
+    turn: int
+    round: int
+    attempt: int
+    reason: RoundFailure
+    detail: str
+    retry_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    turn: int
+    reason: TurnEnd
+
+
+Happening: TypeAlias = (
+    SessionChanged
+    | TurnStarted
+    | RoundStarted
+    | MessageAppended
+    | ToolCallStarted
+    | InterruptChanged
+    | RoundFailed
+    | TurnEnded
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact about a session, as it was at its own revision."""
+
+    revision: int
+    create_time: datetime
+    happening: Happening
+
+
+class Speaker(Enum):
+    INNER_VOICE = "inner_voice"
+    ASSISTANT = "assistant"
+
+
+class DeltaKind(Enum):
+    TEXT = "text"
+    REASONING = "reasoning"
+    TOOL_NAME = "tool_name"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of what a model is writing; `offset` as in the contract."""
+
+    turn: int
+    round: int
+    attempt: int
+    speaker: Speaker
+    kind: DeltaKind
+    offset: int
+    text: str

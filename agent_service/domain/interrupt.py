@@ -1,0 +1,126 @@
+"""A message from outside: what it says, and the facts of its way to the model."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from agent_service.domain.ids import MessageId, SessionId
+
+
+class Delivery(Enum):
+    NEXT_ROUND = "next_round"
+    NEXT_TURN = "next_turn"
+    IMMEDIATE = "immediate"
+
+
+class InterruptState(Enum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    SEEN = "seen"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+    @property
+    def final(self) -> bool:
+        return self not in (InterruptState.PENDING, InterruptState.DELIVERED)
+
+
+class Placement(Enum):
+    """Where an interrupt goes in a request. Stored with the row when it is delivered."""
+
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """An instruction."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A fact; `data_json` is a JSON object in canonical form, or empty."""
+
+    type: str
+    subject: str = ""
+    text: str = ""
+    data_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """A checked interrupt on its way into the database. The digest covers body, delivery, key and expiry."""
+
+    session_id: SessionId
+    source: str
+    principal: str
+    body: Nudge | Notification
+    delivery: Delivery
+    coalesce_key: str
+    expire_time: datetime | None
+    request_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that became true, and when: by the clock and by the session's revision."""
+
+    time: datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    fact: Fact
+    state: InterruptState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    interrupt_id: MessageId
+    session_id: SessionId
+    source: str
+    principal: str
+    body: Nudge | Notification
+    delivery: Delivery
+    coalesce_key: str
+    expire_time: datetime | None
+    posted: Fact
+    delivered: Fact | None = None
+    seen: Fact | None = None
+    settled: Settlement | None = None
+    position: int = 0
+    turn: int = 0
+    round: int = 0
+    placement: Placement = Placement.SYSTEM
+    render_version: int = 0
+
+    @property
+    def state(self) -> InterruptState:
+        if self.settled:
+            return self.settled.state
+        if self.seen:
+            return InterruptState.SEEN
+        return InterruptState.DELIVERED if self.delivered else InterruptState.PENDING
+
+    def as_of(self, revision: int) -> "Interrupt":
+        """The interrupt as it was at a revision: later facts are taken away again."""
+
+        def known(fact: Fact | None) -> Fact | None:
+            return fact if fact and fact.revision <= revision else None
+
+        delivered = known(self.delivered)
+        place = (self.position, self.turn, self.round) if delivered else (0, 0, 0)
+        return replace(
+            self,
+            delivered=delivered,
+            seen=known(self.seen),
+            settled=self.settled if self.settled and known(self.settled.fact) else None,
+            position=place[0],
+            turn=place[1],
+            round=place[2],
+        )

@@ -1,0 +1,71 @@
+"""The rows that make a transcript."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+from agent_service.domain.ids import MessageId, SessionId, new_id
+from agent_service.domain.interrupt import Interrupt
+
+INNER_VOICE_SOURCE = "inner_voice"
+
+
+class MessageType(Enum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL_CALL = "tool_call"
+    TOOL_RESPONSE = "tool_response"
+    SYSTEM = "system"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The words of a user, assistant or summary row."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResponse:
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+Content: TypeAlias = Text | ToolCall | ToolResponse | Interrupt
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A row about to be appended; its place is found when it is written."""
+
+    type: MessageType
+    content: Text | ToolCall | ToolResponse
+    source: str = ""
+    reasoning: str = ""
+    message_id: MessageId = field(default_factory=lambda: MessageId(new_id()))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    message_id: MessageId
+    session_id: SessionId
+    position: int
+    type: MessageType
+    content: Content
+    turn: int
+    round: int
+    create_time: datetime
+    source: str = ""
+    reasoning: str = ""
+    covers_through_position: int = 0

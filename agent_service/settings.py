@@ -1,0 +1,143 @@
+"""Settings: the environment (and `.env`) for the process, `spark.toml` for what sessions may use.
+
+A malformed value or an unknown key of spark.toml stops the start with a message that names it.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SPARK_"
+# Settings of the other processes, which share the environment with this one.
+_OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_AGENT_ADDRESS"}
+
+
+class SettingsError(Exception):
+    """A setting that the process cannot start with. The text names it."""
+
+
+class ModelConfig(BaseModel):
+    """A `[models.NAME]` table: an OpenAI-compatible server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str
+    model: str = ""
+    api_key_env: str = ""
+    context_window: PositiveInt | None = None
+    placement: Literal["system"] = "system"
+
+
+class Config(BaseModel):
+    """spark.toml: what sessions refer to by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: dict[str, ModelConfig] = Field(default_factory=dict)
+
+    @field_validator("models")
+    @classmethod
+    def _demo_is_built_in(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        if "demo" in models:
+            raise ValueError("the name demo is taken by the built-in model")
+        return models
+
+
+class Settings(BaseSettings):
+    """The agent service's environment. Each field is the variable SPARK_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    database_url: str = ""
+    data_dir: Path = Path("~/.local/share/spark")
+    agent_listen: str = "127.0.0.1:50051"
+    lease_seconds: PositiveFloat = 10
+    poll_seconds: PositiveFloat = 1
+    max_sessions: PositiveInt = 1000
+    drain_seconds: PositiveFloat = 10
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    insecure_listen: bool = False
+    config: Path | None = None
+    demo_pace: float = Field(default=1, ge=0)
+
+    max_text_bytes: PositiveInt = 16 * 1024
+    max_data_bytes: PositiveInt = 16 * 1024
+    max_pending: PositiveInt = 1000
+    max_pending_per_source: PositiveInt = 250
+    max_tool_output_bytes: PositiveInt = 256 * 1024
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, level: str) -> str:
+        return level.lower()
+
+    @field_validator("agent_listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be HOST:PORT")
+        return listen
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the contract, each with the setting that an error names."""
+
+    max_text_bytes: int
+    max_data_bytes: int
+    max_pending: int
+    max_pending_per_source: int
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.max_text_bytes,
+        settings.max_data_bytes,
+        settings.max_pending,
+        settings.max_pending_per_source,
+    )
+
+
+def load() -> tuple[Settings, Config]:
+    """Read both. Raises SettingsError."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error, env=True)) from None
+    if not settings.config:
+        return settings, Config()
+    try:
+        return settings, Config.model_validate(tomllib.loads(settings.config.read_text()))
+    except ValidationError as error:
+        raise SettingsError(f"{settings.config}: {_first_problem(error)}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"SPARK_CONFIG: {settings.config}: {error}") from None
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | _OF_OTHERS
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def _first_problem(error: ValidationError, env: bool = False) -> str:
+    problem = error.errors()[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {name}"
+    return f"{PREFIX + name.upper() if env else name}: {said}"
