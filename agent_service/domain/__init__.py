@@ -39,6 +39,7 @@ from agent_service.domain.interrupt import (
 )
 from agent_service.domain.session import (
     Activity,
+    Lease,
     NewSession,
     Session,
     SessionConfig,
@@ -53,6 +54,7 @@ from agent_service.domain.transcript import (
     Message,
     MessageType,
     NewMessage,
+    Place,
     Text,
     ToolCall,
     ToolResponse,
@@ -74,6 +76,7 @@ __all__ = [
     "InterruptState",
     "Json",
     "JsonObject",
+    "Lease",
     "Message",
     "MessageAppended",
     "MessageId",
@@ -82,6 +85,7 @@ __all__ = [
     "NewSession",
     "Notification",
     "Nudge",
+    "Place",
     "Placement",
     "ReplicaId",
     "RoundFailed",

@@ -21,7 +21,6 @@ class EventType(Enum):
     INTERRUPT_SEEN = "interrupt_seen"
     INTERRUPT_SETTLED = "interrupt_settled"
     ROUND_FAILED = "round_failed"
-    COMPACTED = "compacted"
     TURN_ENDED = "turn_ended"
 
 

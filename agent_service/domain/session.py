@@ -92,3 +92,11 @@ class SessionReading:
     outstanding: int
     next_turn_time: datetime | None
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write a session's transcript, until somebody claims the session again or it ends."""
+
+    session_id: SessionId
+    epoch: int

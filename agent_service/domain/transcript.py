@@ -57,6 +57,15 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a turn stands. Round 0 is its start, when the inner voice speaks; attempts count from 1."""
+
+    turn: int
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     message_id: MessageId
     session_id: SessionId

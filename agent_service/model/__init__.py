@@ -1,6 +1,7 @@
 """Models: what writes the next words. One protocol, several kinds of servers behind it."""
 
 from agent_service.model.protocol import (
+    INNER_VOICE_MARK,
     Chunk,
     Model,
     ModelError,
@@ -11,4 +12,14 @@ from agent_service.model.protocol import (
     ToolSpec,
 )
 
-__all__ = ["Chunk", "Model", "ModelError", "Reply", "ReplyFold", "Request", "ToolCallPiece", "ToolSpec"]
+__all__ = [
+    "INNER_VOICE_MARK",
+    "Chunk",
+    "Model",
+    "ModelError",
+    "Reply",
+    "ReplyFold",
+    "Request",
+    "ToolCallPiece",
+    "ToolSpec",
+]

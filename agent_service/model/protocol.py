@@ -1,10 +1,13 @@
 """What the loop needs of a model: a stream of chunks for a request, and the reply they add up to."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent_service.domain import JsonObject, RoundFailure, ToolCall, Usage, new_id
+
+# The system prompt of every inner voice request holds this, which tells it from a request of the agent.
+INNER_VOICE_MARK = "You are the inner voice"
 
 
 class ModelError(Exception):
@@ -45,7 +48,8 @@ class ToolCallPiece:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a reply. `begun` is false for what says nothing of the reply, such as bare usage figures:
-    the first chunk with `begun` is the fact that the model has read the request."""
+    the first chunk with `begun` is the fact that the model has read the request. Of `usage` the last counts;
+    its `model_requests` is 0: requests are counted by whoever makes them."""
 
     text: str = ""
     reasoning: str = ""
@@ -55,10 +59,10 @@ class Chunk:
 
 
 class Model(Protocol):
-    def stream(self, request: Request) -> AsyncIterator[Chunk]:
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Ask, and yield the reply as it comes. A stream that ends without an error is a whole reply.
 
-        Closing the iterator ends the request at the server. Raises ModelError, also in the middle.
+        Closing it (`aclose`) ends the request at the server. Raises ModelError, also in the middle.
         """
         ...
 

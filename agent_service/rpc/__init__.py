@@ -1,0 +1,1 @@
+"""The door: the gRPC server, its services, and the way from protobuf to the domain and back."""

@@ -1,0 +1,140 @@
+"""Connections to PostgreSQL, and the schema brought up."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from agent_service.errors import Unavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Own = asyncpg.Connection[asyncpg.Record]
+    Hot = Own | PoolConnectionProxy[asyncpg.Record]
+else:
+    Own = Hot = asyncpg.Connection
+
+# A holder of a row lock that stops in the middle holds up others no longer than this.
+_SESSION_SETTINGS = {
+    "application_name": "spark",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+OLDEST_POSTGRESQL = 16
+# Any number will do that nothing else in the database uses.
+_MIGRATION_LOCK = 7_283_941_650_118
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class UnsafeDatabase(Exception):
+    """The database is set up in a way that would break a promise. The text says which and how to mend it."""
+
+
+class Database:
+    """One pool for the statements that must be fast, an engine for the rest."""
+
+    def __init__(self, url: str, pool: "asyncpg.Pool[asyncpg.Record]", engine: AsyncEngine) -> None:
+        self._url, self._pool, self.engine = url, pool, engine
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Hot]:
+        """The driver's own connection, for prepared statements. Raises Unavailable where there is none, and
+        where one is lost: then nobody knows whether the last write happened."""
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+            raise Unavailable("the database cannot be reached") from error
+        except (
+            asyncpg.LockNotAvailableError,
+            asyncpg.QueryCanceledError,
+            asyncpg.OperatorInterventionError,
+        ) as error:
+            raise Unavailable("the database did not answer in time") from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Hot]:
+        """A connection with a transaction around what is done with it."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for statements that need not be fast. Raises Unavailable."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (OSError, InterfaceError, OperationalError) as error:
+            raise Unavailable("the database cannot be reached") from error
+
+    async def connect(self) -> Own:
+        """A connection of one's own, outside of the pool."""
+        return await _connect(self._url)
+
+
+@asynccontextmanager
+async def open_database(url: str, pool_size: int = 10) -> AsyncIterator[Database]:
+    """Open and check the database at a URL, which goes to the driver unchanged.
+
+    Raises UnsafeDatabase for a setting that would make an acknowledgement a lie.
+    """
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: _connect(url), pool_size=4, pool_pre_ping=True
+    )
+    async with asyncpg.create_pool(
+        url, min_size=1, max_size=pool_size, server_settings=_SESSION_SETTINGS, init=_speak_json, reset=_keep
+    ) as pool:
+        try:
+            async with pool.acquire() as connection:
+                if await connection.fetchval("SHOW synchronous_commit") == "off":
+                    raise UnsafeDatabase(
+                        "synchronous_commit is off, so a commit may be lost after its acknowledgement: "
+                        "set it to on, or higher, for this database or user"
+                    )
+                if connection.get_server_version().major < OLDEST_POSTGRESQL:
+                    raise UnsafeDatabase(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed")
+            yield Database(url, pool, engine)
+        finally:
+            await engine.dispose()
+
+
+async def migrate(database: Database) -> None:
+    """Bring the schema up. Safe when several processes start at once: the first one does it."""
+    async with database.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL lock_timeout = 0"))
+        await connection.execute(text("SET LOCAL statement_timeout = 0"))
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        await connection.run_sync(_upgrade)
+
+
+def alembic_config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(alembic_config(connection), "head")
+
+
+async def _connect(url: str) -> Own:
+    return await asyncpg.connect(url, server_settings=_SESSION_SETTINGS)
+
+
+async def _speak_json(connection: Own) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+
+async def _keep(_: object) -> None:
+    """Give a connection back as it is: nothing here leaves state on one, and a reset costs a round trip."""

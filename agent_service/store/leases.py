@@ -1,0 +1,105 @@
+"""Who works on what: replicas with a lease, and the sessions that they hold.
+
+A session is held by writing the replica's name into it and raising its epoch, which every later write
+compares.
+"""
+
+from collections.abc import Collection
+
+from agent_service.domain import Lease, ReplicaId, SessionId
+from agent_service.store.database import Database, Own
+
+_REGISTER = """
+INSERT INTO replicas (replica_id, address, lease_until)
+VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second')"""
+
+# A lease that has run out stays so: the sessions may have been taken.
+_RENEW = """
+UPDATE replicas SET lease_until = clock_timestamp() + $2 * interval '1 second'
+WHERE replica_id = $1 AND lease_until > clock_timestamp()
+RETURNING replica_id"""
+
+_SIGN_OFF = "UPDATE replicas SET lease_until = '-infinity' WHERE replica_id = $1"
+
+_TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
+_RETURNING = "FROM due WHERE s.session_id = due.session_id RETURNING s.session_id, s.lease_epoch"
+
+_FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not_before <= now())"
+
+# Due is what waits or whose time has come, never before a back-off is over. Two indexes find candidates, and
+# the lock makes sure of them: `outstanding` is read from the session's row, never from the messages.
+_CLAIM_DUE = f"""
+WITH candidates AS (
+    (SELECT session_id FROM sessions WHERE {_FREE} AND outstanding > 0 LIMIT $2)
+    UNION
+    (SELECT session_id FROM sessions WHERE {_FREE} AND due_at <= now() ORDER BY due_at LIMIT $2)
+), due AS (
+    SELECT session_id FROM sessions
+    WHERE session_id IN (SELECT session_id FROM candidates)
+      AND {_FREE} AND (outstanding > 0 OR due_at <= now())
+    LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+)
+{_TAKE}, not_before = NULL {_RETURNING}"""
+
+_CLAIM_FROM_DEAD = f"""
+WITH due AS (
+    SELECT s.session_id FROM sessions s
+    WHERE s.lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until <= now()) AND s.state = 'active'
+      AND (s.not_before IS NULL OR s.not_before <= now())
+    LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+{_TAKE}, attempts = attempts + 1 {_RETURNING}"""
+
+# Sessions that carry this replica's name though it does not run them: a write whose outcome was unknown.
+_CLAIM_OWN = f"""
+WITH due AS (
+    SELECT session_id FROM sessions
+    WHERE lease_owner = $1 AND state = 'active' AND session_id <> ALL ($2::uuid[])
+    LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+)
+{_TAKE} {_RETURNING}"""
+
+_STILL_HELD = "SELECT session_id, lease_epoch FROM sessions WHERE lease_owner = $1"
+
+
+class Leases:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim_due(self, replica: ReplicaId, limit: int) -> list[Lease]:
+        """Take sessions that nobody holds and that are due."""
+        return await self._claim(_CLAIM_DUE, replica, limit)
+
+    async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Lease]:
+        """Take sessions whose holder's lease has run out."""
+        return await self._claim(_CLAIM_FROM_DEAD, replica, limit)
+
+    async def claim_own(self, replica: ReplicaId, running: Collection[SessionId], limit: int) -> list[Lease]:
+        """Take again, under a new epoch, what carries this replica's name but is not run by it."""
+        return await self._claim(_CLAIM_OWN, replica, list(running), limit)
+
+    async def held(self, replica: ReplicaId) -> set[Lease]:
+        """The leases that this replica has according to the database."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_STILL_HELD, replica)
+        return {Lease(SessionId(row["session_id"]), row["lease_epoch"]) for row in rows}
+
+    async def sign_off(self, replica: ReplicaId) -> None:
+        """End the replica's lease: what it still holds may be taken at once."""
+        async with self._database.connection() as connection:
+            await connection.execute(_SIGN_OFF, replica)
+
+    async def _claim(self, statement: str, *values: object) -> list[Lease]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(statement, *values)
+        return [Lease(SessionId(row["session_id"]), row["lease_epoch"]) for row in rows]
+
+
+async def register(connection: Own, replica: ReplicaId, address: str, lease_seconds: float) -> None:
+    """Begin a replica's lease. On a connection of the caller's, which keeps it for renewals."""
+    await connection.execute(_REGISTER, replica, address, lease_seconds)
+
+
+async def renew(connection: Own, replica: ReplicaId, lease_seconds: float) -> bool:
+    """Lengthen the lease. False where it has run out: it cannot be had back."""
+    return await connection.fetchval(_RENEW, replica, lease_seconds) is not None

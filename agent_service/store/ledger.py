@@ -1,0 +1,93 @@
+"""The facts of one transaction about sessions whose rows it has locked.
+
+A ledger gives out the revisions of a session in order and keeps the events until they are written, all of a
+transaction in one statement.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from agent_service.domain import (
+    EventType,
+    Fact,
+    InterruptState,
+    JsonObject,
+    MessageId,
+    SessionId,
+    Settlement,
+)
+from agent_service.store.database import Hot
+
+_INSERT_EVENTS = """
+INSERT INTO events (session_id, revision, create_time, type, message_id, data)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::jsonb[])"""
+
+_SETTLE = """
+UPDATE messages m
+SET settled_at = s.at, settled_revision = s.revision, settled_as = s.settled_as, settle_reason = s.reason
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::text[], $6::text[])
+     AS s (session_id, message_id, at, revision, settled_as, reason)
+WHERE m.session_id = s.session_id AND m.message_id = s.message_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    fact: Fact
+    type: EventType
+    message_id: MessageId | None
+    data: JsonObject | None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What happens to one session in this transaction. `outstanding` follows the column of that name."""
+
+    session_id: SessionId
+    now: datetime
+    revision: int
+    outstanding: int
+    events: list[_Event] = field(default_factory=list)
+    settled: list[tuple[MessageId, Settlement]] = field(default_factory=list)
+
+    def record(
+        self, kind: EventType, message_id: MessageId | None = None, data: JsonObject | None = None
+    ) -> Fact:
+        """Let something become true."""
+        self.revision += 1
+        fact = Fact(self.now, self.revision)
+        self.events.append(_Event(fact, kind, message_id, data))
+        return fact
+
+    def settle(self, interrupt_id: MessageId, state: InterruptState, reason: str) -> Settlement:
+        """Let an outstanding interrupt become final without being seen."""
+        fact = self.record(EventType.INTERRUPT_SETTLED, interrupt_id)
+        settlement = Settlement(fact, state, reason)
+        self.settled.append((interrupt_id, settlement))
+        self.outstanding -= 1
+        return settlement
+
+
+async def write(connection: Hot, ledgers: Iterable[Ledger]) -> None:
+    """Write what the ledgers kept. The session rows are the caller's to update."""
+    ledgers = list(ledgers)
+    if settled := [(ledger.session_id, *entry) for ledger in ledgers for entry in ledger.settled]:
+        await connection.execute(
+            _SETTLE,
+            [session_id for session_id, _, _ in settled],
+            [message_id for _, message_id, _ in settled],
+            [settlement.fact.time for _, _, settlement in settled],
+            [settlement.fact.revision for _, _, settlement in settled],
+            [settlement.state.value for _, _, settlement in settled],
+            [settlement.reason for _, _, settlement in settled],
+        )
+    if events := [(ledger.session_id, event) for ledger in ledgers for event in ledger.events]:
+        await connection.execute(
+            _INSERT_EVENTS,
+            [session_id for session_id, _ in events],
+            [event.fact.revision for _, event in events],
+            [event.fact.time for _, event in events],
+            [event.type.value for _, event in events],
+            [event.message_id for _, event in events],
+            [event.data for _, event in events],
+        )

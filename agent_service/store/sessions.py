@@ -1,0 +1,220 @@
+"""Sessions as clients see them: created, read, listed, ended."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Select, func, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent_service.domain import (
+    EventType,
+    InterruptState,
+    MessageId,
+    MessageType,
+    NewSession,
+    Session,
+    SessionId,
+    SessionMode,
+    SessionReading,
+    SessionState,
+    TurnEnd,
+    new_id,
+)
+from agent_service.errors import RequestIdReused, SessionNotFound
+from agent_service.store.database import Database, Hot
+from agent_service.store.ledger import Ledger, write
+from agent_service.store.rows import (
+    READING_COLUMNS,
+    config_fields,
+    get,
+    reading,
+    session,
+    session_fields,
+)
+from agent_service.store.tables import events, sessions
+from agent_service.wakeups import Wakeups
+
+_NOW = func.clock_timestamp()
+
+_LOCK = f"""
+SELECT {READING_COLUMNS}, next_position, clock_timestamp() AS read_at
+FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE"""
+
+_OPEN_CALLS = """
+SELECT c.call_id, c.tool_name, c.turn, c.round FROM messages c
+WHERE c.session_id = $1 AND c.position >= $2 AND c.type = 'tool_call' AND NOT EXISTS (
+    SELECT FROM messages r WHERE r.session_id = $1 AND r.position > c.position AND r.type = 'tool_response'
+       AND r.call_id = c.call_id AND r.turn = c.turn AND r.round = c.round)
+ORDER BY c.position"""
+
+# The row after which a turn's calls may still be open: nothing but calls and responses comes after it.
+_LAST_WORDS = """
+SELECT position FROM messages
+WHERE session_id = $1 AND position IS NOT NULL AND type NOT IN ('tool_call', 'tool_response')
+ORDER BY position DESC LIMIT 1"""
+
+_ANSWER_CALL = """
+INSERT INTO messages (session_id, message_id, type, position, turn, round, text, call_id, tool_name, is_error,
+                      posted_at, posted_revision)
+VALUES ($1, $2, $3, $4, $5, $6, 'The session ended before the tool did.', $7, $8, true, $9, $10)"""
+
+_OUTSTANDING = """
+SELECT message_id FROM messages
+WHERE session_id = $1 AND type = 'system' AND settled_at IS NULL AND seen_at IS NULL
+ORDER BY posted_revision"""
+
+_END = """
+UPDATE sessions
+SET state = 'ended', state_reason = $2, revision = $3, next_position = $4, outstanding = 0, turn_open = false,
+    due_at = NULL, not_before = NULL, lease_owner = NULL, lease_epoch = lease_epoch + 1, attempts = 0
+WHERE session_id = $1"""
+
+
+class Sessions:
+    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+        self._database, self._wakeups = database, wakeups
+
+    async def create(self, new: NewSession) -> SessionReading:
+        """Create a session, which is due at once if it is autonomous. Raises RequestIdReused."""
+        try:
+            async with self._database.begin() as connection:
+                created = await self._created_before(connection, new) or await self._insert(connection, new)
+        except IntegrityError:
+            # Somebody else used the same request id in this moment.
+            async with self._database.begin() as connection:
+                found = await self._created_before(connection, new)
+                if not found:
+                    raise
+                created = found
+        self._wakeups.hint(created.session.session_id)
+        return created
+
+    async def get(self, session_id: SessionId) -> SessionReading:
+        """Raises SessionNotFound."""
+        async with self._database.begin() as connection:
+            found = (await connection.execute(_readings().where(sessions.c.session_id == session_id))).first()
+        if found is None:
+            raise SessionNotFound(session_id)
+        return reading(found._mapping)
+
+    async def page(
+        self,
+        limit: int,
+        before: SessionId | None,
+        states: Sequence[SessionState],
+        labels: Mapping[str, str],
+    ) -> list[SessionReading]:
+        """The newest sessions with an id below `before`, in one of the states and with all of the labels."""
+        query = _readings().order_by(sessions.c.session_id.desc()).limit(limit)
+        if before:
+            query = query.where(sessions.c.session_id < before)
+        if states:
+            query = query.where(sessions.c.state.in_([state.value for state in states]))
+        if labels:
+            query = query.where(sessions.c.labels.contains(dict(labels)))
+        async with self._database.begin() as connection:
+            return [reading(row._mapping) for row in await connection.execute(query)]
+
+    async def end(self, session_id: SessionId) -> SessionReading:
+        """End a session for good, and everything that is open in it. Raises SessionNotFound.
+
+        The holder finds its epoch gone. The last event of the session is its change to ended.
+        """
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_LOCK, session_id)
+            if row is None:
+                raise SessionNotFound(session_id)
+            if row["state"] != SessionState.ENDED.value:
+                now, revision = get(row, "read_at", datetime), get(row, "revision", int)
+                ledger = Ledger(session_id, now, revision, get(row, "outstanding", int))
+                position = await _answer_open_calls(connection, ledger, get(row, "next_position", int))
+                if row["turn_open"]:
+                    reason = TurnEnd.SESSION_ENDED.value
+                    ledger.record(
+                        EventType.TURN_ENDED, data={"turn": get(row, "turn", int), "reason": reason}
+                    )
+                for waiting in await connection.fetch(_OUTSTANDING, session_id):
+                    interrupt_id = MessageId(waiting["message_id"])
+                    ledger.settle(interrupt_id, InterruptState.CANCELLED, "the session ended")
+                ended = replace(session(row), state=SessionState.ENDED, state_reason="ended on request")
+                ledger.record(EventType.SESSION_CHANGED, data=session_fields(ended))
+                await write(connection, [ledger])
+                await connection.execute(_END, session_id, ended.state_reason, ledger.revision, position)
+        self._wakeups.hint(session_id)
+        return await self.get(session_id)
+
+    async def _created_before(self, connection: AsyncConnection, new: NewSession) -> SessionReading | None:
+        if not new.request_id:
+            return None
+        query = _readings().add_columns(sessions.c.digest).where(sessions.c.request_id == new.request_id)
+        found = (await connection.execute(query)).first()
+        if found is None:
+            return None
+        if found._mapping["digest"] != new.digest:
+            raise RequestIdReused(new.request_id)
+        return reading(found._mapping)
+
+    async def _insert(self, connection: AsyncConnection, new: NewSession) -> SessionReading:
+        session_id = SessionId(new_id())
+        autonomous = new.config.mode is SessionMode.AUTONOMOUS
+        await connection.execute(
+            insert(sessions).values(
+                session_id=session_id,
+                create_time=_NOW,
+                request_id=new.request_id or None,
+                digest=new.digest,
+                display_name=new.display_name,
+                goal=new.goal,
+                state=SessionState.ACTIVE.value,
+                config=config_fields(new.config),
+                labels=dict(new.labels),
+                frame_tag=secrets.token_hex(4),
+                revision=1,
+                due_at=_NOW if autonomous else None,
+            )
+        )
+        row = (await connection.execute(_readings().where(sessions.c.session_id == session_id))).one()
+        created = reading(row._mapping)
+        await connection.execute(insert(events).values(**_created_event(created.session)))
+        return created
+
+
+def _readings() -> Select[*tuple[object, ...]]:
+    columns = [sessions.c[name] for name in READING_COLUMNS.split(", ")]
+    return select(*columns, _NOW.label("read_at"))
+
+
+def _created_event(created: Session) -> dict[str, object]:
+    return {
+        "session_id": created.session_id,
+        "revision": created.revision,
+        "create_time": created.create_time,
+        "type": EventType.SESSION_CHANGED.value,
+        "data": session_fields(created),
+    }
+
+
+async def _answer_open_calls(connection: Hot, ledger: Ledger, position: int) -> int:
+    """Give every call without a response one; returns the next position."""
+    last = await connection.fetchval(_LAST_WORDS, ledger.session_id)
+    for call in await connection.fetch(_OPEN_CALLS, ledger.session_id, last or 0):
+        message_id = MessageId(new_id())
+        fact = ledger.record(EventType.MESSAGE_APPENDED, message_id)
+        await connection.execute(
+            _ANSWER_CALL,
+            ledger.session_id,
+            message_id,
+            MessageType.TOOL_RESPONSE.value,
+            position,
+            call["turn"],
+            call["round"],
+            call["call_id"],
+            call["tool_name"],
+            fact.time,
+            fact.revision,
+        )
+        position += 1
+    return position

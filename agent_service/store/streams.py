@@ -1,0 +1,46 @@
+"""What watchers read: the facts about a session in their order, and single interrupts."""
+
+from agent_service.domain import Event, Interrupt, MessageId, SessionId
+from agent_service.errors import InterruptNotFound, SessionNotFound
+from agent_service.store.database import Database
+from agent_service.store.rows import MESSAGE_COLUMNS, event, get, interrupt
+
+_NEWEST = "SELECT revision FROM sessions WHERE session_id = $1"
+
+# One statement is one snapshot: it holds everything up to the last revision in it.
+_PAGE = f"""
+SELECT e.session_id AS event_session_id, e.revision AS event_revision, e.create_time AS event_time,
+       e.type AS event_type, e.data AS event_data, m.*
+FROM events e LEFT JOIN LATERAL (
+    SELECT {MESSAGE_COLUMNS} FROM messages
+    WHERE session_id = e.session_id AND message_id = e.message_id) m ON true
+WHERE e.session_id = $1 AND e.revision > $2 ORDER BY e.revision LIMIT $3"""
+
+_INTERRUPT = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE message_id = $1 AND type = 'system'"
+
+
+class Streams:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def newest_revision(self, session_id: SessionId) -> int:
+        """Raises SessionNotFound."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_NEWEST, session_id)
+        if row is None:
+            raise SessionNotFound(session_id)
+        return get(row, "revision", int)
+
+    async def page(self, session_id: SessionId, after_revision: int, limit: int) -> list[Event]:
+        """The next events after a revision, each with its row as it was then."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_PAGE, session_id, after_revision, limit)
+        return [event(row) for row in rows]
+
+    async def interrupt(self, interrupt_id: MessageId) -> Interrupt:
+        """Raises InterruptNotFound."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_INTERRUPT, interrupt_id)
+        if row is None:
+            raise InterruptNotFound(interrupt_id)
+        return interrupt(row)
