@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import TypeVar
 from uuid import uuid4
 
 from agent_service.domain import (
@@ -14,13 +15,20 @@ from agent_service.domain import (
     Deposit,
     Interrupt,
     Lease,
+    MessageType,
+    NewMessage,
     NewSession,
     Notification,
     Nudge,
+    Place,
     ReplicaId,
     SessionConfig,
     SessionId,
     SessionMode,
+    Text,
+    ToolCall,
+    ToolResponse,
+    Usage,
 )
 from agent_service.settings import Limits
 from agent_service.store.database import Database, Own
@@ -32,8 +40,22 @@ from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript
 from agent_service.wakeups import Wakeups
 
+T = TypeVar("T")
+
 LIMITS = Limits(max_text_bytes=16384, max_data_bytes=16384, max_pending=1000, max_pending_per_source=250)
 FROZEN = Frozen("You are an agent.", [])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a holder knows of its place."""
+
+    lease: Lease
+    next_position: int
+
+    @property
+    def place(self) -> Place:
+        return Place(1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,28 @@ class Store:
         leases = await self.leases.claim_due(await self.replica(), 1000)
         return next(lease for lease in leases if lease.session_id == session_id)
 
+    async def open_turn(self, session_id: SessionId) -> Work:
+        """A session in the hands of a holder, in the first round of a turn."""
+        lease = await self.claim(session_id)
+        assert await self.safe_points.begin_turn(lease, 1, FROZEN)
+        position = 1 + await self.outstanding(session_id)
+        await self.transcript.append(lease, position, Place(1, 0, 1), [user("Begin.")], Usage())
+        assert await self.safe_points.begin_round(lease, position + 1, 1)
+        return Work(lease, position + 1)
+
+    async def outstanding(self, session_id: SessionId) -> int:
+        return (await self.sessions.get(session_id)).outstanding
+
+    async def kinds(self, session_id: SessionId) -> list[str]:
+        """The types of the events so far, whose revisions have no gaps."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT revision, type FROM events WHERE session_id = $1 ORDER BY revision", session_id
+            )
+        assert [row["revision"] for row in rows] == list(range(1, len(rows) + 1))
+        assert await self.streams.newest_revision(session_id) == len(rows)
+        return [row["type"] for row in rows]
+
     async def nudge(self, session_id: SessionId, text: str = "Look north.", **changes: object) -> Interrupt:
         return (await self.deposits.deposit(deposit(session_id, text, **changes))).interrupt
 
@@ -95,6 +139,22 @@ async def open_store(database: Database, limits: Limits = LIMITS) -> AsyncIterat
         )
 
 
+def user(text: str) -> NewMessage:
+    return NewMessage(MessageType.USER, Text(text), "inner_voice")
+
+
+def assistant(text: str) -> NewMessage:
+    return NewMessage(MessageType.ASSISTANT, Text(text))
+
+
+def call(call_id: str, name: str = "now", arguments_json: str = "{}") -> NewMessage:
+    return NewMessage(MessageType.TOOL_CALL, ToolCall(call_id, name, arguments_json))
+
+
+def response(call_id: str, content: str = "noon", name: str = "now") -> NewMessage:
+    return NewMessage(MessageType.TOOL_RESPONSE, ToolResponse(call_id, name, content))
+
+
 def deposit(
     session_id: SessionId,
     text: str = "Look north.",
@@ -119,14 +179,33 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -
         await asyncio.sleep(0.01)
 
 
-async def until_blocked(connection: Own, count: int = 1) -> None:
+async def in_order(
+    store: Store, session_id: SessionId, *steps: Callable[[], Awaitable[T]]
+) -> list[T | Exception]:
+    """Start the steps while somebody holds the session's row, each waiting for it before the next is started,
+    and then let them go: they get the row in this order. Gives what each returned or raised."""
+    async with store.own_connection() as holder:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", session_id)
+            started = []
+            for n, step in enumerate(steps, 1):
+                started.append(asyncio.ensure_future(step()))
+                await until_blocked(store, n)
+        results = await asyncio.gather(*started, return_exceptions=True)
+    return [
+        result for result in results if not isinstance(result, BaseException) or isinstance(result, Exception)
+    ]
+
+
+async def until_blocked(store: Store, count: int = 1) -> None:
     """Wait until so many statements of this database wait for a lock."""
+    async with store.own_connection() as observer:
 
-    async def blocked() -> bool:
-        waiting = await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return waiting == count
+        async def blocked() -> bool:
+            waiting = await observer.fetchval(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return bool(waiting == count)
 
-    await until(blocked)
+        await until(blocked)

@@ -10,13 +10,13 @@ from agent_service.model.protocol import Chunk, Request, ToolCallPiece
 
 _WORD = re.compile(r"\S+\s*")
 
-_THINKING_SECONDS = 0.7
+_THINKING_SECONDS = 0.9
 _WORD_SECONDS = 0.03
 _SENTENCE_END_SECONDS = 0.2
 _TOOL_NAME_SECONDS = 0.4
-_ARGUMENT_SECONDS = 0.05
+_ARGUMENT_SECONDS = 0.04
 # However long the text: nobody wants to watch a demo type out a page.
-_MAX_TEXT_SECONDS = 2.0
+_MAX_TEXT_SECONDS = 1.7
 
 
 class DemoModel:

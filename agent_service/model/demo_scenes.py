@@ -191,7 +191,7 @@ WATCH = (
                     "Coaster warned of the drum. Acknowledged.",
                 ),
             ),
-            "Four o'clock: the sound has a name, the coaster a warning, the drum is the sea's business again.",
+            "Four o'clock: the sound has a name, the coaster a warning, the drum is the sea's affair.",
         ),
     ),
     Hour(

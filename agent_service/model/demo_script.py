@@ -19,7 +19,7 @@ MAX_TOLD = 6
 _OPENING = re.compile(r"\[((?:operator|user|service|cron|webhook|agent)(?::[^\]\s]+)?)\] ?(.*)")
 _FACT = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+(?=\s|$)")
 _FACT_ONLY_KINDS = ("cron", "webhook")
-_TIME_OF_DAY = re.compile(r"\b([01]\d|2[0-3]):[0-5]\d\b")
+_TIME_OF_DAY = re.compile(r"(?<!\d)([01]\d|2[0-3]):[0-5]\d(?!\d)")
 
 _CHANGE = "I change my plan: the usual round waits, this goes into the log, and then I start on it."
 _NOTED = "Noted as a fact; the round goes on."
@@ -107,28 +107,28 @@ def interrupts(framed: str) -> tuple[Heard, ...]:
 def _inner_voice(story: Situation) -> str:
     hour = WATCH[story.turn % len(WATCH)]
     if story.new_orders:
-        return f"It is {hour.name}. {_told(story.new_orders[-1])} That comes first."
+        return " ".join([f"It is {hour.name}.", *_answers(story.new_orders), "That comes first."])
     if story.order:
         return f"It is {hour.name}. Keep at {_quoted(story.order.text)}, and do not forget the lamp."
     return f"It is {hour.name}. {hour.voice}"
 
 
 def _agent(story: Situation, clock: str, offered: set[str], call_id: str) -> Speech:
-    scene, step = _scene(story), None
-    opening = _answers(story.heard)
+    said = _answers(story.heard)
     if story.new_orders:
-        opening.append(_CHANGE)
+        said.append(_CHANGE)
         scene = _scene(story.answered())
-        step = Step("", "; ".join(f"{order.source}: {order.text}" for order in story.new_orders))
+        step: Step | None = Step("", note="; ".join(f"{one.source}: {one.text}" for one in story.new_orders))
     else:
         if story.heard:
-            opening.append(_NOTED)
+            said.append(_NOTED)
         if clock:
-            opening.append(f"The clock says {clock}.")
+            said.append(f"The chronometer says {clock} in Greenwich.")
+        scene = _scene(story)
         step = next(iter(scene.steps[story.steps_done :]), None)
     calls = _calls(step, offered, call_id)
-    text = step.text if step and calls else scene.answer
-    return Speech(" ".join([*opening, text]).rstrip(), calls)
+    said.append(step.text if step and calls else scene.answer)
+    return Speech(" ".join(filter(None, said)), calls)
 
 
 def _answers(heard: tuple[Heard, ...]) -> list[str]:

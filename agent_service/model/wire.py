@@ -75,14 +75,16 @@ _OFFER = TypeAdapter(_Offer)
 
 def body(model: str, request: Request) -> dict[str, object]:
     """The body of a streaming request."""
-    plain: dict[str, object] = {
+    fields: dict[str, object] = {
         "model": model,
         "messages": request.messages,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    # An empty list of tools is refused by some servers.
-    return plain | {"tools": [_tool(tool) for tool in request.tools]} if request.tools else plain
+    # Some servers refuse an empty list.
+    if request.tools:
+        fields["tools"] = [_tool(tool) for tool in request.tools]
+    return fields
 
 
 def read_event(data: object) -> tuple[Chunk, str | None]:

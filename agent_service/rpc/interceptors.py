@@ -1,5 +1,7 @@
 """The one place that speaks status codes."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,8 +18,8 @@ from agent_service.rpc.status import internal_error, not_implemented, status_of
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Handler: TypeAlias = grpc.RpcMethodHandler[Request, Response]
-Context: TypeAlias = grpc.aio.ServicerContext[Request, Response]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Request, Response]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Request, Response]"
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, and the schema brought up."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,17 +50,9 @@ class Database:
     async def connection(self) -> AsyncIterator[Hot]:
         """The driver's own connection, for prepared statements. Raises Unavailable where there is none, and
         where one is lost: then nobody knows whether the last write happened."""
-        try:
+        with translated():
             async with self._pool.acquire() as connection:
                 yield connection
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-            raise Unavailable("the database cannot be reached") from error
-        except (
-            asyncpg.LockNotAvailableError,
-            asyncpg.QueryCanceledError,
-            asyncpg.OperatorInterventionError,
-        ) as error:
-            raise Unavailable("the database did not answer in time") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Hot]:
@@ -80,6 +72,22 @@ class Database:
     async def connect(self) -> Own:
         """A connection of one's own, outside of the pool."""
         return await _connect(self._url)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's errors that come and go, of connections, time limits and load, as Unavailable."""
+    try:
+        yield
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        raise Unavailable("the database cannot be reached") from error
+    except (
+        asyncpg.LockNotAvailableError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.TransactionRollbackError,
+    ) as error:
+        raise Unavailable("the database is busy or about to stop") from error
 
 
 @asynccontextmanager

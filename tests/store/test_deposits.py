@@ -137,7 +137,7 @@ async def test_a_post_that_waits_for_the_lock_sees_the_duplicate_committed_meanw
                 asyncio.create_task(store.deposits.deposit(post)),
                 asyncio.create_task(other.deposits.deposit(post)),
             ]
-            await until_blocked(holder, 2)
+            await until_blocked(store, 2)
         first, second = await asyncio.gather(*waiting)
     assert {first.duplicate, second.duplicate} == {False, True}
     assert first.interrupt.interrupt_id == second.interrupt.interrupt_id
@@ -151,7 +151,7 @@ async def test_a_post_that_waits_for_the_lock_sees_the_end_committed_meanwhile(s
         async with holder.transaction():
             await holder.execute("UPDATE sessions SET state = 'ended' WHERE session_id = $1", session_id)
             waiting = asyncio.create_task(store.nudge(session_id))
-            await until_blocked(holder)
+            await until_blocked(store)
         with pytest.raises(SessionEnded):
             await waiting
 
@@ -162,7 +162,7 @@ async def test_a_held_session_delays_its_own_posts_and_no_others(store: Store) -
         async with holder.transaction():
             await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
             waiting = asyncio.create_task(store.nudge(held))
-            await until_blocked(holder)
+            await until_blocked(store)
             assert (await store.nudge(free)).state is InterruptState.PENDING
             assert not waiting.done()
         assert (await waiting).state is InterruptState.PENDING

@@ -109,7 +109,3 @@ def duration(field: str, value: Duration, most: timedelta) -> timedelta:
 def timestamp(time: datetime) -> Timestamp:
     since = time - _EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
-
-
-def optional_timestamp(time: datetime | None) -> Timestamp | None:
-    return timestamp(time) if time else None

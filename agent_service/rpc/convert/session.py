@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -47,12 +48,122 @@ def new_session(
     if not request.HasField("session"):
         raise invalid("session", "is required")
     sent = request.session
+    goal = fields.required_text("session.goal", sent.goal, limits.max_text_bytes)
     config = _config("session.config", sent.config, limits, known_models, known_tools)
-    new = NewSession(
-        display_name=fields.line("session.display_name", sent.display_name),
-        goal=fields.required_text("session.goal", sent.goal, limits.max_text_bytes),
+    display_name = fields.line("session.display_name", sent.display_name)
+    own_labels = labels("session.labels", sent.labels)
+    return NewSession(
+        display_name=display_name,
+        goal=goal,
         config=config,
-        labels=labels("session.labels", sent.labels),
+        labels=own_labels,
         request_id=fields.line("request_id", request.request_id),
+        # With the model as it was sent: the default may be another one when the call is repeated.
+        digest=_digest(display_name, goal, replace(config, model=sent.config.model), own_labels),
     )
-    return replace(new, digest=_digest(new, sent.config.model))
+
+
+def labels(field: str, sent: Mapping[str, str]) -> dict[str, str]:
+    if len(sent) > MAX_LABELS:
+        raise invalid(field, f"has more than {MAX_LABELS} labels")
+    return {
+        fields.required_line(f"{field}.key", key, MAX_LABEL_KEY_LENGTH): fields.line(f"{field}.value", value)
+        for key, value in sent.items()
+    }
+
+
+def states(field: str, sent: Iterable[int]) -> tuple[SessionState, ...]:
+    return tuple(fields.member(field, number, _STATES) for number in sent)
+
+
+def _config(
+    field: str,
+    sent: session_pb2.SessionConfig,
+    limits: Limits,
+    known_models: tuple[str, ...],
+    known_tools: tuple[str, ...],
+) -> SessionConfig:
+    model = _known("model", f"{field}.model", sent.model, known_models)
+    inner_voice_model = _known("model", f"{field}.inner_voice_model", sent.inner_voice_model, known_models)
+    tools = tuple(_known("tool", f"{field}.tools", name, known_tools) for name in sent.tools)
+    if len(set(tools)) < len(tools) or "" in tools:
+        raise invalid(f"{field}.tools", "has an empty name, or a name twice")
+    return SessionConfig(
+        model=model or known_models[0],
+        inner_voice_model=inner_voice_model,
+        tools=tools,
+        inner_voice_prompt=fields.text(
+            f"{field}.inner_voice_prompt", sent.inner_voice_prompt, limits.max_text_bytes
+        ),
+        disable_inner_voice=sent.disable_inner_voice,
+        mode=fields.member(f"{field}.mode", sent.mode, _MODES),
+        cooldown=fields.duration(f"{field}.cooldown", sent.cooldown, MAX_COOLDOWN),
+        max_rounds_per_turn=fields.not_negative(f"{field}.max_rounds_per_turn", sent.max_rounds_per_turn),
+        max_turns=fields.not_negative(f"{field}.max_turns", sent.max_turns),
+        token_budget=fields.not_negative(f"{field}.token_budget", sent.token_budget),
+    )
+
+
+def _known(kind: str, field: str, name: str, known: tuple[str, ...]) -> str:
+    """A configured name, or none. A name that is too long or not printable is not echoed in the error."""
+    if fields.line(field, name) and name not in known:
+        raise ConfigNotFound(kind, name, known)
+    return name
+
+
+def _digest(display_name: str, goal: str, config: SessionConfig, labels: Mapping[str, str]) -> bytes:
+    """Tells two requests with the same request id apart by what they ask for."""
+    asked = asdict(config) | {"mode": config.mode.value, "cooldown": str(config.cooldown)}
+    return hashlib.sha256(canonical([display_name, goal, asked, labels]).encode()).digest()
+
+
+def session_proto(session: Session) -> session_pb2.Session:
+    """A session as its events show it: without what is read beside the facts."""
+    return session_pb2.Session(
+        session_id=str(session.session_id),
+        display_name=session.display_name,
+        goal=session.goal,
+        state=_STATE_NUMBERS[session.state],
+        state_reason=session.state_reason,
+        config=_config_proto(session.config),
+        labels=session.labels,
+        revision=session.revision,
+        turn=session.turn,
+        create_time=fields.timestamp(session.create_time),
+    )
+
+
+def reading_proto(reading: SessionReading) -> session_pb2.Session:
+    proto = session_proto(reading.session)
+    proto.activity = _ACTIVITY_NUMBERS[reading.activity]
+    proto.pending_interrupts = reading.outstanding
+    if reading.next_turn_time:
+        proto.next_turn_time.CopyFrom(fields.timestamp(reading.next_turn_time))
+    proto.usage.CopyFrom(_usage_proto(reading.usage))
+    return proto
+
+
+def _config_proto(config: SessionConfig) -> session_pb2.SessionConfig:
+    cooldown = Duration()
+    cooldown.FromTimedelta(config.cooldown)
+    return session_pb2.SessionConfig(
+        model=config.model,
+        inner_voice_model=config.inner_voice_model,
+        tools=config.tools,
+        inner_voice_prompt=config.inner_voice_prompt,
+        disable_inner_voice=config.disable_inner_voice,
+        mode=_MODE_NUMBERS[config.mode],
+        cooldown=cooldown,
+        max_rounds_per_turn=config.max_rounds_per_turn,
+        max_turns=config.max_turns,
+        token_budget=config.token_budget,
+    )
+
+
+def _usage_proto(usage: Usage) -> session_pb2.Usage:
+    return session_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        model_requests=usage.model_requests,
+    )

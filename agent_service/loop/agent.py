@@ -1,0 +1,193 @@
+"""The loop of one turn: the inner voice speaks, then rounds until the model calls no more tools.
+
+Whatever ends the work early is an exception: Released where the session may not go on, LeaseLost where it is
+no longer ours, Unavailable where nobody knows whether a write happened, ModelError where a model request came
+to nothing. After each of them the database says where the turn stands, and the next holder goes on there.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import structlog
+
+from agent_service.domain import (
+    INNER_VOICE_SOURCE,
+    Lease,
+    MessageType,
+    NewMessage,
+    RoundFailure,
+    Speaker,
+    Text,
+    ToolCall,
+    ToolResponse,
+    Usage,
+)
+from agent_service.errors import ConfigNotFound, LeaseLost, Unavailable
+from agent_service.loop import prompt
+from agent_service.loop.conversation import voice_messages
+from agent_service.loop.deltas import Deltas
+from agent_service.loop.work import Work
+from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
+from agent_service.model.registry import Models
+from agent_service.store.safe_points import SafePoint, SafePoints
+from agent_service.store.transcript import Transcript
+from agent_service.tools import Toolbox
+from agent_service.wakeups import Wakeups
+
+_log = structlog.get_logger(__name__)
+
+_NO_USAGE = Usage()
+_MAX_PAUSE_SECONDS = 60.0
+ORPHANED = "The outcome of this call is not known: the service stopped while it ran. It was not run again."
+
+
+class Released(Exception):
+    """The session was given back at a safe point: it is paused, or nothing is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Runs sessions, each from its claim to its release. Holds nothing of any of them."""
+
+    transcript: Transcript
+    safe_points: SafePoints
+    models: Models
+    toolbox: Toolbox
+    wakeups: Wakeups
+    # Set when the service is about to stop: turns then leave off at their next safe point, open.
+    stopping: asyncio.Event
+
+    async def run(self, lease: Lease) -> None:
+        """Work until the turn ends or the session is given back. Raises Unavailable."""
+        log = _log.bind(session_id=str(lease.session_id), epoch=lease.epoch)
+        try:
+            work = Work.of(lease, await self.transcript.load(lease), self.toolbox)
+            try:
+                await self._turn(work)
+            except ModelError as error:
+                log.warning("round failed", turn=work.place.turn, round=work.place.round, detail=error.detail)
+                await self.transcript.fail_round(
+                    lease, work.place, error.reason, error.detail, _pause_seconds(work.place.attempt, error)
+                )
+        except Released:
+            pass
+        except LeaseLost:
+            log.info("lease lost")
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(lease))
+            raise
+
+    async def _turn(self, work: Work) -> None:
+        if not work.turn_open:
+            await self._enter(work, self.safe_points.begin_turn(work.lease, work.next_position, work.frozen))
+            await self._inner_voice(work)
+        elif orphans := work.open_calls:
+            await self._append_responses(work, [_orphaned(call) for call in orphans])
+        elif not work.voice_has_spoken:
+            await self._enter(work, self.safe_points.begin_voice_again(work.lease, work.next_position))
+            await self._inner_voice(work)
+        while True:
+            if self.stopping.is_set():
+                await self.transcript.release(work.lease)
+                raise Released
+            await self._enter(
+                work, self.safe_points.begin_round(work.lease, work.next_position, work.next_round)
+            )
+            reply = await self._ask_agent(work)
+            if not reply.tool_calls:
+                await self._append_answer(work, reply)
+                return
+            await self._append_reply(work, reply)
+            for call in reply.tool_calls:
+                await self._run_tool(work, call)
+
+    async def _enter(self, work: Work, safe_point: Awaitable[SafePoint | None]) -> None:
+        point = await safe_point
+        if point is None:
+            raise Released
+        work.enter(point)
+
+    async def _inner_voice(self, work: Work) -> None:
+        """Let the inner voice write the user row."""
+        config, words, usage = work.session.config, "", _NO_USAGE
+        if not config.disable_inner_voice:
+            instruction = prompt.inner_voice_prompt(
+                work.session.goal, work.frame_tag, config.inner_voice_prompt
+            )
+            messages = voice_messages(instruction, prompt.OPENING_LINE, work.frame_tag, work.rows)
+            model = self._model(config.inner_voice_model or config.model)
+            reply = await self._ask(work, model, Request(messages), Speaker.INNER_VOICE)
+            words, usage = reply.text.strip(), reply.usage
+        row = NewMessage(MessageType.USER, Text(words or prompt.EMPTY_ANSWER), INNER_VOICE_SOURCE)
+        work.append(await self.transcript.append(work.lease, work.next_position, work.place, [row], usage))
+
+    async def _ask_agent(self, work: Work) -> Reply:
+        model = self._model(work.session.config.model)
+        return await self._ask(work, model, Request(work.messages(), work.tools), Speaker.ASSISTANT)
+
+    async def _ask(self, work: Work, model: Model, request: Request, speaker: Speaker) -> Reply:
+        """Ask a model and show its words as they come. What the agent's request contains is seen at the first
+        chunk of the reply, which is committed before anything of the answer is."""
+        shown = bool(work.unseen) and speaker is Speaker.ASSISTANT
+        fold, deltas = ReplyFold(), Deltas(work.place, speaker)
+        async with aclosing(model.stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.begun and shown and work.unseen:
+                    await self.transcript.see(work.lease, work.unseen)
+                    work.unseen.clear()
+                fold.add(chunk)
+                for delta in deltas.of(chunk):
+                    self.wakeups.say(work.lease.session_id, delta)
+        if shown and work.unseen:
+            raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
+        reply = fold.reply()
+        return replace(reply, usage=replace(reply.usage, model_requests=1))
+
+    async def _append_reply(self, work: Work, reply: Reply) -> None:
+        rows = _words(reply) if reply.text or reply.reasoning else []
+        rows += [NewMessage(MessageType.TOOL_CALL, call) for call in reply.tool_calls]
+        work.append(
+            await self.transcript.append_reply(work.lease, work.next_position, work.place, rows, reply.usage)
+        )
+
+    async def _append_answer(self, work: Work, reply: Reply) -> None:
+        rows = _words(reply)
+        await self.transcript.append_answer(work.lease, work.next_position, work.place, rows, reply.usage)
+
+    async def _run_tool(self, work: Work, call: ToolCall) -> None:
+        await self.transcript.start_tools(work.lease, work.place, [call])
+        await self._append_responses(work, [await self.toolbox.call(call, work.tools)])
+
+    async def _append_responses(self, work: Work, responses: list[ToolResponse]) -> None:
+        rows = [NewMessage(MessageType.TOOL_RESPONSE, response) for response in responses]
+        work.append(await self.transcript.append(work.lease, work.next_position, work.place, rows, _NO_USAGE))
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Release the session in the middle of something, if it is still ours."""
+        try:
+            await self.transcript.release(lease)
+        except (LeaseLost, Unavailable):
+            return
+
+    def _model(self, name: str) -> Model:
+        try:
+            return self.models.named(name)
+        except ConfigNotFound as error:
+            raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
+
+
+def _words(reply: Reply) -> list[NewMessage]:
+    return [NewMessage(MessageType.ASSISTANT, Text(reply.text), reasoning=reply.reasoning)]
+
+
+def _orphaned(call: ToolCall) -> ToolResponse:
+    return ToolResponse(call.call_id, call.name, ORPHANED, is_error=True)
+
+
+def _pause_seconds(attempt: int, error: ModelError) -> float:
+    """How long to leave a model alone: longer after each attempt, never all sessions at the same moment."""
+    longest = min(2.0 ** (attempt - 1), _MAX_PAUSE_SECONDS)
+    return max(error.retry_after_seconds or 0, longest * random.uniform(0.5, 1))  # noqa: S311

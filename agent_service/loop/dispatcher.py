@@ -1,0 +1,119 @@
+"""Claims due sessions and runs an agent for each, as long as this replica's lease holds."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from agent_service.domain import Lease, ReplicaId, SessionId
+from agent_service.errors import Unavailable
+from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.store.leases import Leases
+from agent_service.wakeups import Wakeups
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Looks for due sessions at every hint about one that it does not run, and for all work at every poll."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        keeper: LeaseKeeper,
+        run: Callable[[Lease], Awaitable[None]],
+        wakeups: Wakeups,
+        stopping: asyncio.Event,
+        max_sessions: int,
+        poll_seconds: float,
+    ) -> None:
+        self._leases, self._keeper, self._run, self._stopping = leases, keeper, run, stopping
+        self._max_sessions, self._poll_seconds = max_sessions, poll_seconds
+        self._running: dict[SessionId, tuple[Lease, asyncio.Task[None]]] = {}
+        self._replica: ReplicaId | None = None
+        self._hinted = asyncio.Event()
+        self._next_poll = 0.0
+        wakeups.listen(self._hear)
+
+    def stop(self) -> None:
+        """Claim nothing more. Turns leave off at their next safe point, open, for others to go on with."""
+        self._stopping.set()
+        self._hinted.set()
+
+    async def serve(self, drain_seconds: float) -> None:
+        """Run sessions until `stop`; then wait so long for safe points, and cut off what came to none."""
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stopping.is_set():
+                try:
+                    await self._look_for_work(tasks)
+                except Unavailable as error:
+                    _log.warning("nothing claimed", error=str(error))
+                await self._wait()
+            if self._running:
+                await asyncio.wait([task for _, task in self._running.values()], timeout=drain_seconds)
+            self._cut_off()
+        if self._replica:
+            await self._leases.sign_off(self._replica)
+
+    async def _look_for_work(self, tasks: asyncio.TaskGroup) -> None:
+        replica = self._keeper.replica
+        if replica != self._replica:
+            # What this process ran under another lease, others may have by now.
+            self._cut_off()
+            self._replica = replica
+        if replica is None:
+            return
+        self._start(tasks, await self._leases.claim_due(replica, self._room))
+        if time.monotonic() >= self._next_poll:
+            self._next_poll = time.monotonic() + self._poll_seconds
+            self._start(tasks, await self._leases.claim_own(replica, list(self._running), self._room))
+            self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
+            self._forget_lost(await self._leases.held(replica))
+
+    @property
+    def _room(self) -> int:
+        return max(0, self._max_sessions - len(self._running))
+
+    def _start(self, tasks: asyncio.TaskGroup, claimed: list[Lease]) -> None:
+        for lease in claimed:
+            task = tasks.create_task(self._run_one(lease))
+            self._running[lease.session_id] = lease, task
+            task.add_done_callback(partial(self._ran, lease))
+
+    async def _run_one(self, lease: Lease) -> None:
+        try:
+            await self._run(lease)
+        except Unavailable as error:
+            _log.warning("session forgotten", session_id=str(lease.session_id), error=str(error))
+        except Exception:
+            _log.exception("session forgotten", session_id=str(lease.session_id))
+
+    def _ran(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        """Hints about a session that runs go to nobody: look once more when it does no longer."""
+        # A released session may have been claimed again before its last task was quite done.
+        if self._running.get(lease.session_id) == (lease, task):
+            del self._running[lease.session_id]
+        self._hinted.set()
+
+    def _forget_lost(self, held: set[Lease]) -> None:
+        """Cut off what is no longer held: the session ended, or somebody else has it."""
+        for lease, task in self._running.values():
+            if lease not in held:
+                task.cancel()
+
+    def _cut_off(self) -> None:
+        for _, task in self._running.values():
+            task.cancel()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._hinted.wait(), self._poll_seconds)
+        except TimeoutError:
+            return
+        self._hinted.clear()
+
+    def _hear(self, session_id: SessionId) -> None:
+        if session_id not in self._running:
+            self._hinted.set()

@@ -1,0 +1,82 @@
+"""Keeps this replica's lease, by a thread and a connection of its own: a busy event loop must not cost it."""
+
+import asyncio
+import threading
+import time
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import structlog
+
+from agent_service.domain import ReplicaId
+from agent_service.errors import Unavailable
+from agent_service.store.database import Database, Own, translated
+from agent_service.store.leases import register, renew
+
+_log = structlog.get_logger(__name__)
+
+
+class LeaseKeeper:
+    """Registers the replica and renews its lease at a third of its time, until it is left.
+
+    A lease that ran out is gone: the replica registers anew, under another id, and holds nothing.
+    """
+
+    def __init__(self, database: Database, address: str, lease_seconds: float) -> None:
+        self._database, self._address, self._lease_seconds = database, address, lease_seconds
+        self._current: tuple[ReplicaId, float] | None = None
+        self._stop = threading.Event()
+        self._registered = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="lease", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        await asyncio.to_thread(self._registered.wait)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def replica(self) -> ReplicaId | None:
+        """This replica's id while its lease can be trusted, by this process's own clock; None otherwise."""
+        current = self._current
+        return current[0] if current and time.monotonic() < current[1] else None
+
+    async def _keep(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._hold_on_one_connection()
+            except Unavailable as error:
+                _log.warning("lease not renewed", error=str(error))
+                self._pause()
+
+    async def _hold_on_one_connection(self) -> None:
+        with translated():
+            connection = await self._database.connect()
+            try:
+                while not self._stop.is_set():
+                    await self._hold_once(connection)
+                    self._registered.set()
+                    self._pause()
+            finally:
+                await connection.close(timeout=1)
+
+    async def _hold_once(self, connection: Own) -> None:
+        before = time.monotonic()
+        held = self._current
+        if held is None or not await renew(connection, held[0], self._lease_seconds):
+            if held:
+                _log.warning("lease lapsed", replica_id=str(held[0]))
+            held = ReplicaId(uuid4()), before
+            await register(connection, held[0], self._address, self._lease_seconds)
+            _log.info("replica registered", replica_id=str(held[0]), address=self._address)
+        self._current = held[0], before + self._lease_seconds
+
+    def _pause(self) -> None:
+        """Nothing else runs in this thread, so that it may block."""
+        self._stop.wait(self._lease_seconds / 3)

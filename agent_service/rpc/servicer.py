@@ -1,0 +1,148 @@
+"""The agent service: each method checks, calls the store, converts and answers."""
+
+# ruff: noqa: N802 (the names of the methods are the contract's)
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Never
+from uuid import UUID
+
+import structlog
+from google.rpc.status_pb2 import Status
+
+from agent_service.domain import Json, SessionId
+from agent_service.errors import SparkError
+from agent_service.rpc.convert import fields, page
+from agent_service.rpc.convert.interrupt import deposit, interrupt_proto
+from agent_service.rpc.convert.session import labels, new_session, reading_proto, states
+from agent_service.rpc.status import internal_error, status_of
+from agent_service.rpc.streams import LiveStreams
+from agent_service.settings import Limits
+from agent_service.store.deposits import Deposits
+from agent_service.store.sessions import Sessions
+from agent_service.store.streams import Streams
+from spark.agent.v1.agent_service_pb2 import (
+    CreateSessionRequest,
+    CreateSessionResponse,
+    Deposit,
+    DepositError,
+    DepositInterruptsRequest,
+    DepositInterruptsResponse,
+    DepositResult,
+    EndSessionRequest,
+    EndSessionResponse,
+    GetInterruptRequest,
+    GetInterruptResponse,
+    GetSessionRequest,
+    GetSessionResponse,
+    ListSessionsRequest,
+    ListSessionsResponse,
+    StreamTranscriptRequest,
+    StreamTranscriptResponse,
+    WatchInterruptRequest,
+    WatchInterruptResponse,
+)
+from spark.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
+
+MAX_DEPOSITS = 500
+
+
+class AgentService(AgentServiceServicer):
+    def __init__(
+        self,
+        sessions: Sessions,
+        deposits: Deposits,
+        streams: Streams,
+        live_streams: LiveStreams,
+        limits: Limits,
+        known_models: tuple[str, ...],
+        known_tools: tuple[str, ...],
+    ) -> None:
+        """The first known model is the one of a session that names none."""
+        self._sessions, self._deposits, self._streams = sessions, deposits, streams
+        self._live_streams, self._limits = live_streams, limits
+        self._known_models, self._known_tools = known_models, known_tools
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+    async def CreateSession(self, request: CreateSessionRequest, context: object) -> CreateSessionResponse:
+        new = new_session(request, self._limits, self._known_models, self._known_tools)
+        return CreateSessionResponse(session=reading_proto(await self._sessions.create(new)))
+
+    async def GetSession(self, request: GetSessionRequest, context: object) -> GetSessionResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        return GetSessionResponse(session=reading_proto(await self._sessions.get(session_id)))
+
+    async def ListSessions(self, request: ListSessionsRequest, context: object) -> ListSessionsResponse:
+        size = page.size("page_size", request.page_size)
+        kept_states = states("states", request.states)
+        kept_labels = labels("labels", request.labels)
+        filters: Json = [sorted(state.value for state in kept_states), kept_labels]
+        before = None
+        if request.page_token:
+            cursor = page.cursor("page_token", request.page_token, "ListSessions", filters)
+            before = SessionId(UUID(int=cursor))
+        # One more than asked for tells whether there is a next page.
+        found = await self._sessions.page(size + 1, before, kept_states, kept_labels)
+        shown = next(page.cut(reading_proto(reading) for reading in found[:size]), [])
+        if len(shown) == len(found):
+            return ListSessionsResponse(sessions=shown)
+        last = found[len(shown) - 1].session.session_id
+        return ListSessionsResponse(
+            sessions=shown, next_page_token=page.token(last.int, "ListSessions", filters)
+        )
+
+    async def EndSession(self, request: EndSessionRequest, context: object) -> EndSessionResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        return EndSessionResponse(session=reading_proto(await self._sessions.end(session_id)))
+
+    def StreamTranscript(
+        self, request: StreamTranscriptRequest, context: object
+    ) -> AsyncGenerator[StreamTranscriptResponse, None]:
+        session_id = fields.session_id("session_id", request.session_id)
+        after_revision = fields.not_negative("after_revision", request.after_revision)
+        return self._live_streams.transcript(session_id, after_revision, request.include_deltas)
+
+    async def DepositInterrupts(
+        self, request: DepositInterruptsRequest, context: object
+    ) -> DepositInterruptsResponse:
+        if len(request.deposits) > MAX_DEPOSITS:
+            raise fields.invalid("deposits", f"has more than {MAX_DEPOSITS} deposits")
+        return DepositInterruptsResponse(
+            results=await asyncio.gather(*(self._deposit(item) for item in request.deposits))
+        )
+
+    async def GetInterrupt(self, request: GetInterruptRequest, context: object) -> GetInterruptResponse:
+        interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
+        return GetInterruptResponse(interrupt=interrupt_proto(await self._streams.interrupt(interrupt_id)))
+
+    def WatchInterrupt(
+        self, request: WatchInterruptRequest, context: object
+    ) -> AsyncGenerator[WatchInterruptResponse, None]:
+        interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
+        return self._live_streams.interrupt(interrupt_id)
+
+    async def _not_served_yet(self, request: object, context: object) -> Never:
+        raise NotImplementedError
+
+    UpdateSession = _not_served_yet
+    PauseSession = _not_served_yet
+    ResumeSession = _not_served_yet
+    ListMessages = _not_served_yet
+    ListInterrupts = _not_served_yet
+    CancelInterrupt = _not_served_yet
+
+    async def _deposit(self, item: Deposit) -> DepositResult:
+        """One item of a batch, which fails alone."""
+        try:
+            done = await self._deposits.deposit(deposit(item, self._limits))
+        except SparkError as error:
+            return _failed(status_of(error))
+        except Exception:
+            self._log.exception("deposit failed")
+            return _failed(internal_error())
+        return DepositResult(interrupt=interrupt_proto(done.interrupt), duplicate=done.duplicate)
+
+
+def _failed(status: Status) -> DepositResult:
+    error = DepositError(code=status.code, message=status.message, details=status.details)
+    return DepositResult(error=error)

@@ -1,0 +1,57 @@
+"""The tools of a service, by name, and calls of them that cannot go wrong."""
+
+import json
+from collections.abc import Sequence
+
+import structlog
+
+from agent_service.domain import ToolCall, ToolResponse
+from agent_service.model import ToolSpec
+from agent_service.tools.protocol import Tool, ToolOutcome
+
+_log = structlog.get_logger(__name__)
+
+
+class Toolbox:
+    def __init__(self, tools: Sequence[Tool], max_output_bytes: int) -> None:
+        self._tools = {tool.spec.name: tool for tool in tools}
+        self._max_output_bytes = max_output_bytes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._tools)
+
+    def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
+        """The tools of these names, all of them for no name."""
+        return tuple(tool.spec for name, tool in self._tools.items() if name in (names or self._tools))
+
+    async def call(self, call: ToolCall, offered: Sequence[ToolSpec]) -> ToolResponse:
+        """Run a tool that was offered. Whatever goes wrong is the response."""
+        outcome = await self._outcome(call, {spec.name for spec in offered})
+        return ToolResponse(call.call_id, call.name, self._cut(outcome.content), outcome.is_error)
+
+    async def _outcome(self, call: ToolCall, offered: set[str]) -> ToolOutcome:
+        tool = self._tools.get(call.name) if call.name in offered else None
+        if tool is None:
+            return ToolOutcome(
+                f"There is no tool {call.name!r}. Tools: {', '.join(sorted(offered))}.", is_error=True
+            )
+        try:
+            arguments = json.loads(call.arguments_json)
+        except ValueError as error:
+            return ToolOutcome(f"The arguments are not JSON: {error}", is_error=True)
+        if not isinstance(arguments, dict):
+            return ToolOutcome("The arguments are not a JSON object.", is_error=True)
+        try:
+            return await tool.call(arguments)
+        except Exception:
+            _log.exception("tool failed", tool=call.name, call_id=call.call_id)
+            return ToolOutcome(f"The tool {call.name} failed.", is_error=True)
+
+    def _cut(self, content: str) -> str:
+        """What fits, with a word that says so if it is not all."""
+        encoded = content.encode(errors="replace")
+        if len(encoded) <= self._max_output_bytes:
+            return content
+        kept = encoded[: self._max_output_bytes].decode(errors="ignore")
+        return f"{kept}\n[cut here: {len(encoded)} bytes, of which {self._max_output_bytes} are kept]"

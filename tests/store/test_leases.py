@@ -1,0 +1,87 @@
+import asyncio
+
+from agent_service.domain import SessionMode, Usage
+from agent_service.store.leases import register, renew
+from tests.support import Store, assistant
+
+
+async def test_claims_that_run_at_the_same_time_share_nothing(store: Store) -> None:
+    sessions = {await store.session() for _ in range(20)}
+    replicas = [await store.replica() for _ in range(4)]
+    claimed = await asyncio.gather(*(store.leases.claim_due(replica, 6) for replica in replicas))
+    ids = [lease.session_id for leases in claimed for lease in leases]
+    assert len(ids) == len(set(ids))
+    rest = await store.leases.claim_due(replicas[0], 100)
+    assert set(ids) | {lease.session_id for lease in rest} == sessions
+
+
+async def test_a_claim_passes_by_a_session_whose_row_is_held(store: Store) -> None:
+    held, free = await store.session(), await store.session()
+    async with store.own_connection() as holder, holder.transaction():
+        await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
+        leases = await store.leases.claim_due(await store.replica(), 10)
+    assert [lease.session_id for lease in leases] == [free]
+
+
+async def test_a_session_that_waits_for_interrupts_is_due_only_with_one(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+    await store.nudge(session_id)
+    await store.claim(session_id)
+
+
+async def test_an_interrupt_ends_the_cooldown(store: Store) -> None:
+    session_id = await store.session(cooldown_seconds=3600)
+    work = await store.open_turn(session_id)
+    await store.transcript.append_answer(
+        work.lease, work.next_position, work.place, [assistant("Done.")], Usage()
+    )
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+    await store.nudge(session_id)
+    await store.claim(session_id)
+
+
+async def test_the_sessions_of_a_dead_replica_are_taken_under_a_new_epoch(store: Store) -> None:
+    session_id = await store.session()
+    dead, alive = await store.replica(), await store.replica()
+    (old,) = await store.leases.claim_due(dead, 10)
+    assert await store.leases.claim_from_dead(alive, 10) == []
+    await store.leases.sign_off(dead)
+    (new,) = await store.leases.claim_from_dead(alive, 10)
+    assert new.session_id == session_id
+    assert new.epoch > old.epoch
+    assert await store.leases.held(alive) == {new}
+
+
+async def test_a_takeover_counts_as_an_attempt_and_ones_own_session_taken_again_does_not(
+    store: Store,
+) -> None:
+    session_id = await store.session()
+    dead, alive = await store.replica(), await store.replica()
+    await store.leases.claim_due(dead, 10)
+    await store.leases.sign_off(dead)
+    await store.leases.claim_from_dead(alive, 10)
+    (again,) = await store.leases.claim_own(alive, [], 10)
+    assert await store.leases.claim_own(alive, [session_id], 10) == []
+    async with store.database.connection() as connection:
+        attempts = await connection.fetchval("SELECT attempts FROM sessions")
+    assert attempts == 1
+    assert await store.leases.held(alive) == {again}
+
+
+async def test_a_lease_that_has_run_out_cannot_be_renewed(store: Store) -> None:
+    replica = await store.replica()
+    async with store.own_connection() as connection:
+        assert await renew(connection, replica, 60)
+        await store.leases.sign_off(replica)
+        assert not await renew(connection, replica, 60)
+
+
+async def test_a_replica_registers_once_under_one_id(store: Store) -> None:
+    async with store.own_connection() as connection:
+        replica = await store.replica()
+        other = await store.replica()
+        assert replica != other
+        assert await connection.fetchval("SELECT count(*) FROM replicas") == 2
+        await register(connection, replica=type(replica)(int=1), address="a:1", lease_seconds=1)
+        assert await connection.fetchval("SELECT count(*) FROM replicas") == 3

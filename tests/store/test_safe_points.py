@@ -1,0 +1,160 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent_service.domain import Delivery, InterruptState, Lease, Place, SessionMode, Usage
+from agent_service.errors import LeaseLost
+from agent_service.store.safe_points import SafePoint
+from tests.support import FROZEN, Store, assistant, in_order, until
+
+
+async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: Store) -> None:
+    session_id = await store.session()
+    first, second = await store.nudge(session_id, "one"), await store.nudge(session_id, "two")
+    lease = await store.claim(session_id)
+    point = await store.safe_points.begin_turn(lease, 1, FROZEN)
+    assert point
+    assert point.place == Place(1, 0, 1)
+    assert [i.interrupt_id for i in point.delivered] == [first.interrupt_id, second.interrupt_id]
+    assert [i.position for i in point.delivered] == [1, 2]
+    kinds = await store.kinds(session_id)
+    assert kinds[3:] == ["turn_started", "interrupt_delivered", "interrupt_delivered"]
+    for delivered in point.delivered:
+        assert await store.streams.interrupt(delivered.interrupt_id) == delivered
+
+
+async def test_delivery_leaves_the_interrupt_outstanding_until_it_is_seen(store: Store) -> None:
+    session_id = await store.session()
+    nudge = await store.nudge(session_id)
+    work = await store.open_turn(session_id)
+    assert await store.outstanding(session_id) == 1
+    await store.transcript.see(work.lease, [nudge.interrupt_id])
+    assert await store.outstanding(session_id) == 0
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
+
+
+async def test_next_turn_waits_for_a_turns_start(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    later = await store.nudge(session_id, "later", delivery=Delivery.NEXT_TURN)
+    now = await store.nudge(session_id, "now")
+    point = await store.safe_points.begin_round(work.lease, work.next_position, 1)
+    assert point
+    assert [i.interrupt_id for i in point.delivered] == [now.interrupt_id]
+    await store.transcript.see(work.lease, [now.interrupt_id])
+    await store.transcript.append_answer(
+        work.lease, work.next_position + 1, work.place, [assistant("Done.")], Usage()
+    )
+    lease = await store.claim(session_id)
+    point = await store.safe_points.begin_turn(lease, work.next_position + 2, FROZEN)
+    assert point
+    assert [i.interrupt_id for i in point.delivered] == [later.interrupt_id]
+
+
+async def test_a_round_tried_again_is_the_same_round_in_a_new_attempt(store: Store) -> None:
+    work = await store.open_turn(await store.session())
+    again = await store.safe_points.begin_round(work.lease, work.next_position, 1)
+    after = await store.safe_points.begin_round(work.lease, work.next_position, 2)
+    assert again
+    assert after
+    assert (again.place, after.place) == (Place(1, 1, 2), Place(1, 2, 1))
+
+
+async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(store: Store) -> None:
+    session_id = await store.session()
+    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=300))
+
+    async def expired() -> bool:
+        return datetime.now(UTC) > (nudge.expire_time or datetime.now(UTC))
+
+    await until(expired)
+    lease = await store.claim(session_id)
+    point = await store.safe_points.begin_turn(lease, 1, FROZEN)
+    assert point
+    assert point.delivered == ()
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
+    assert await store.outstanding(session_id) == 0
+
+
+async def test_without_something_due_no_turn_starts_and_the_session_is_released(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=200))
+
+    async def expired() -> bool:
+        return datetime.now(UTC) > (nudge.expire_time or datetime.now(UTC))
+
+    await until(expired)
+    lease = await store.claim(session_id)
+    assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
+    assert "turn_started" not in await store.kinds(session_id)
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+
+
+async def test_a_session_that_may_not_work_is_released_with_its_turn_open(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE sessions SET state = 'paused' WHERE session_id = $1", session_id)
+    nudge = await store.nudge(session_id)
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2) is None
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
+    with pytest.raises(LeaseLost):
+        await store.safe_points.begin_round(work.lease, work.next_position, 2)
+
+
+async def test_a_safe_point_that_waits_for_the_lock_delivers_what_was_deposited_meanwhile(
+    store: Store,
+) -> None:
+    """Naive: select the pending in the statement that waits for the session's row, as of before the wait."""
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    nudge, point = await in_order(
+        store,
+        session_id,
+        lambda: store.nudge(session_id),
+        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+    )
+    assert isinstance(point, SafePoint)
+    assert [i.interrupt_id for i in point.delivered] == [nudge.interrupt_id]
+    await store.kinds(session_id)
+
+
+async def test_a_safe_point_that_waits_for_the_lock_is_refused_once_somebody_else_has_the_session(
+    store: Store,
+) -> None:
+    """Naive: compare the epoch before the wait, or not at all."""
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    nudge = await store.nudge(session_id)
+    await _lapse(store, work.lease)
+
+    async def take() -> list[Lease]:
+        async with store.own_connection() as other:
+            await other.execute(
+                "UPDATE sessions SET lease_epoch = lease_epoch + 1 WHERE session_id = $1", session_id
+            )
+        return []
+
+    _, refused = await in_order(
+        store,
+        session_id,
+        take,
+        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+    )
+    assert isinstance(refused, LeaseLost)
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
+
+
+async def test_a_holder_with_a_stale_view_of_the_transcript_is_refused(store: Store) -> None:
+    work = await store.open_turn(await store.session())
+    with pytest.raises(LeaseLost):
+        await store.safe_points.begin_round(work.lease, work.next_position - 1, 2)
+
+
+async def _lapse(store: Store, lease: Lease) -> None:
+    async with store.own_connection() as connection:
+        await connection.execute(
+            "UPDATE replicas SET lease_until = '-infinity' WHERE replica_id = "
+            "(SELECT lease_owner FROM sessions WHERE session_id = $1)",
+            lease.session_id,
+        )
