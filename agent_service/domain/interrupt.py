@@ -113,14 +113,14 @@ class Interrupt:
         def known(fact: Fact | None) -> Fact | None:
             return fact if fact and fact.revision <= revision else None
 
-        delivered = known(self.delivered)
-        place = (self.position, self.turn, self.round) if delivered else (0, 0, 0)
-        return replace(
+        then = replace(
             self,
-            delivered=delivered,
             seen=known(self.seen),
             settled=self.settled if self.settled and known(self.settled.fact) else None,
-            position=place[0],
-            turn=place[1],
-            round=place[2],
+        )
+        if known(self.delivered):
+            return then
+        # What the delivery gave it, it did not have before.
+        return replace(
+            then, delivered=None, position=0, turn=0, round=0, placement=Placement.SYSTEM, render_version=0
         )

@@ -10,7 +10,7 @@ import structlog
 from agent_service.domain import Lease, ReplicaId, SessionId
 from agent_service.errors import Unavailable
 from agent_service.loop.lease_keeper import LeaseKeeper
-from agent_service.store.leases import Leases
+from agent_service.store.leases import BATCH, Leases
 from agent_service.wakeups import Wakeups
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +77,8 @@ class Dispatcher:
         return max(0, self._max_sessions - len(self._running))
 
     def _start(self, tasks: asyncio.TaskGroup, claimed: list[Lease]) -> None:
+        if len(claimed) == BATCH:
+            self._hinted.set()
         for lease in claimed:
             task = tasks.create_task(self._run_one(lease))
             self._running[lease.session_id] = lease, task

@@ -79,7 +79,15 @@ def translated() -> Iterator[None]:
     """The driver's errors that come and go, of connections, time limits and load, as Unavailable."""
     try:
         yield
-    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+    except asyncpg.DataError:
+        # A mistake in this code, though the driver counts it among the errors of its interface.
+        raise
+    except (
+        OSError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        asyncpg.PostgresConnectionError,
+    ) as error:
         raise Unavailable("the database cannot be reached") from error
     except (
         asyncpg.LockNotAvailableError,

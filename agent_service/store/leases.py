@@ -21,6 +21,9 @@ RETURNING replica_id"""
 
 _SIGN_OFF = "UPDATE replicas SET lease_until = '-infinity' WHERE replica_id = $1"
 
+# The most that one claim takes.
+BATCH = 100
+
 _TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
 _RETURNING = "FROM due WHERE s.session_id = due.session_id RETURNING s.session_id, s.lease_epoch"
 
@@ -41,12 +44,14 @@ WITH candidates AS (
 )
 {_TAKE}, not_before = NULL {_RETURNING}"""
 
+# One dead replica at a time and at most one batch of each: the planner cannot know how few are dead, and would
+# walk the table.
 _CLAIM_FROM_DEAD = f"""
 WITH due AS (
-    SELECT s.session_id FROM sessions s
-    WHERE s.lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until <= now()) AND s.state = 'active'
-      AND (s.not_before IS NULL OR s.not_before <= now())
-    LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED
+    SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (
+        SELECT session_id FROM sessions WHERE lease_owner = r.replica_id AND state = 'active'
+        LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
+    WHERE r.lease_until <= now() LIMIT $2
 )
 {_TAKE}, attempts = attempts + 1 {_RETURNING}"""
 
@@ -54,8 +59,8 @@ WITH due AS (
 _CLAIM_OWN = f"""
 WITH due AS (
     SELECT session_id FROM sessions
-    WHERE lease_owner = $1 AND state = 'active' AND session_id <> ALL ($2::uuid[])
-    LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+    WHERE lease_owner = $1 AND state = 'active' AND session_id <> ALL ($3::uuid[])
+    LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 )
 {_TAKE} {_RETURNING}"""
 
@@ -76,7 +81,7 @@ class Leases:
 
     async def claim_own(self, replica: ReplicaId, running: Collection[SessionId], limit: int) -> list[Lease]:
         """Take again, under a new epoch, what carries this replica's name but is not run by it."""
-        return await self._claim(_CLAIM_OWN, replica, list(running), limit)
+        return await self._claim(_CLAIM_OWN, replica, limit, list(running))
 
     async def held(self, replica: ReplicaId) -> set[Lease]:
         """The leases that this replica has according to the database."""
@@ -89,9 +94,9 @@ class Leases:
         async with self._database.connection() as connection:
             await connection.execute(_SIGN_OFF, replica)
 
-    async def _claim(self, statement: str, *values: object) -> list[Lease]:
+    async def _claim(self, statement: str, replica: ReplicaId, limit: int, *values: object) -> list[Lease]:
         async with self._database.connection() as connection:
-            rows = await connection.fetch(statement, *values)
+            rows = await connection.fetch(statement, replica, min(limit, BATCH), *values)
         return [Lease(SessionId(row["session_id"]), row["lease_epoch"]) for row in rows]
 
 

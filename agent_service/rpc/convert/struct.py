@@ -9,7 +9,9 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from agent_service.domain import Json
 from agent_service.rpc.convert.fields import invalid
 
-MAX_DEPTH = 32
+# Readers give up at 100 nested messages. A level of data takes three of them, and the stream that shows it to
+# watchers seven more.
+MAX_DEPTH = 30
 # A number takes 11 bytes of a message and may take 2 of JSON; everything else shrinks less.
 _MOST_BYTES_FOR_A_BYTE_OF_JSON = 6
 # Below this every whole number is written with all its digits, from here on with an exponent.

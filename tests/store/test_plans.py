@@ -1,0 +1,105 @@
+"""The hot statements use their indexes, at 100,000 sessions and 10,000 rows in one of them."""
+
+import json
+from collections.abc import Iterator
+from uuid import UUID
+
+from agent_service.store import deposits, leases, ledger, safe_points, sessions, streams, transcript
+from agent_service.store.database import Database, Hot
+
+BIG = UUID(int=1)
+
+_FILL = f"""
+INSERT INTO sessions (session_id, create_time, goal, state, config, labels, frame_tag, due_at, outstanding,
+                      lease_owner)
+SELECT lpad(to_hex(n), 32, '0')::uuid, now(), 'goal', 'active', '{{"mode": "autonomous"}}', '{{}}', 'tag',
+       now() + interval '1 hour', CASE WHEN n % 1000 = 0 THEN 1 ELSE 0 END,
+       CASE WHEN n % 3 = 0 THEN lpad(to_hex(n % 50 + 1), 32, '0')::uuid END
+FROM generate_series(1, 100000) n;
+INSERT INTO replicas SELECT lpad(to_hex(n), 32, '0')::uuid, 'a:1', now() + (n - 3) * interval '1 minute'
+FROM generate_series(1, 50) n;
+INSERT INTO messages (session_id, message_id, type, position, posted_at, posted_revision, source, request_id,
+                      delivery, seen_at)
+SELECT '{BIG}', gen_random_uuid(), CASE WHEN n % 10 = 0 THEN 'system' ELSE 'assistant' END,
+       n, now(), n, 'operator', CASE WHEN n % 10 = 0 THEN n::text END, 'next_round', now()
+FROM generate_series(1, 10000) n;
+INSERT INTO messages (session_id, message_id, type, posted_at, posted_revision, source, request_id, delivery)
+SELECT lpad(to_hex(n), 32, '0')::uuid, gen_random_uuid(), 'system', now(), 2, 'operator', 'r', 'next_round'
+FROM generate_series(2, 20000) n;
+INSERT INTO events (session_id, revision, create_time, type, message_id)
+SELECT session_id, posted_revision, posted_at, 'message_appended', message_id FROM messages;
+ANALYZE"""
+
+STATEMENTS = {
+    "deposit: lock": deposits._LOCK,
+    "deposit: look for duplicates": deposits._KNOWN,
+    "deposit: read what is pending": deposits._PENDING,
+    "deposit: advance": deposits._ADVANCE,
+    "settle": ledger._SETTLE,
+    "claim what is due": leases._CLAIM_DUE,
+    "claim from the dead": leases._CLAIM_FROM_DEAD,
+    "claim one's own": leases._CLAIM_OWN,
+    "read what is held": leases._STILL_HELD,
+    "safe point: lock": safe_points._LOCK,
+    "safe point: read what is pending": safe_points._PENDING,
+    "safe point: deliver": safe_points._DELIVER,
+    "safe point: advance": safe_points._ADVANCE,
+    "safe point: release": safe_points._RELEASE,
+    "load the session": transcript._LOAD_SESSION,
+    "load the rows": transcript._LOAD_ROWS,
+    "append": transcript._APPEND_ROWS,
+    "append the answer": transcript._APPEND_ANSWER,
+    "see": transcript._SEE,
+    "start tools": transcript._START_TOOLS,
+    "fail a round": transcript._FAIL_ROUND,
+    "release": transcript._RELEASE,
+    "stream a page": streams._PAGE,
+    "read an interrupt": streams._INTERRUPT,
+    "find the last words": sessions._LAST_WORDS,
+    "find the outstanding": sessions._OUTSTANDING,
+}
+
+
+def _nodes(plan: dict[str, object]) -> Iterator[dict[str, object]]:
+    yield plan
+    children = plan.get("Plans", [])
+    assert isinstance(children, list)
+    for child in children:
+        yield from _nodes(child)
+
+
+# The partial indexes, each with the statement that it is for.
+INDEXES = {
+    "claim what is due": {"sessions_due", "sessions_waiting"},
+    "claim from the dead": {"sessions_held"},
+    "safe point: read what is pending": {"messages_pending"},
+    "load the rows": {"messages_position", "messages_summaries"},
+    "deposit: look for duplicates": {"messages_request_id"},
+    "read an interrupt": {"messages_interrupt_id"},
+}
+
+
+async def _generic_plan(connection: Hot, statement: str) -> dict[str, object]:
+    """The plan for any values, which a prepared statement ends up with."""
+    count = len((await connection.prepare(statement)).get_parameters())
+    await connection.execute(f"PREPARE explained AS {statement}")
+    values = f"({', '.join(['NULL'] * count)})" if count else ""
+    explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE explained{values}")
+    await connection.execute("DEALLOCATE explained")
+    plan = json.loads(explained)[0]["Plan"]
+    assert isinstance(plan, dict)
+    return plan
+
+
+async def test_the_hot_statements_use_their_indexes(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_FILL)
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        for name, statement in STATEMENTS.items():
+            nodes = list(_nodes(await _generic_plan(connection, statement)))
+            walked = [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"]
+            # There are as many replicas as there are processes: reading them all is right.
+            assert set(walked) <= {"replicas"}, f"{name} walks {walked}"
+            used = {node["Index Name"] for node in nodes if "Index Name" in node}
+            assert used >= INDEXES.get(name, set()), f"{name} uses only {used}"
+            assert used, f"{name} uses no index"

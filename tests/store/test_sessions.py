@@ -1,0 +1,127 @@
+import asyncio
+
+import pytest
+
+from agent_service.domain import (
+    Activity,
+    InterruptState,
+    MessageType,
+    NewSession,
+    SessionConfig,
+    SessionId,
+    SessionMode,
+    SessionState,
+    Usage,
+    new_id,
+)
+from agent_service.errors import RequestIdReused, SessionNotFound
+from tests.support import Store, call, response
+
+
+def new_session(
+    request_id: str = "", digest: bytes = b"", labels: dict[str, str] | None = None
+) -> NewSession:
+    return NewSession("lamp", "Keep the lamp.", SessionConfig("demo"), labels or {}, request_id, digest)
+
+
+async def test_a_new_session_is_active_and_due_at_once(store: Store) -> None:
+    created = await store.sessions.create(new_session())
+    assert created.session.state is SessionState.ACTIVE
+    assert created.activity is Activity.QUEUED
+    assert created == await store.sessions.get(created.session.session_id)
+
+
+async def test_the_same_request_id_creates_one_session(store: Store) -> None:
+    both = await asyncio.gather(*(store.sessions.create(new_session("r", b"1")) for _ in range(4)))
+    assert len({reading.session.session_id for reading in both}) == 1
+    with pytest.raises(RequestIdReused):
+        await store.sessions.create(new_session("r", b"2"))
+
+
+async def test_an_unknown_session_is_named(store: Store) -> None:
+    for read in (store.sessions.get, store.sessions.end, store.streams.newest_revision):
+        with pytest.raises(SessionNotFound):
+            await read(SessionId(new_id()))
+
+
+async def test_sessions_are_listed_newest_first_in_pages_that_survive_inserts(store: Store) -> None:
+    ids = [(await store.sessions.create(new_session())).session.session_id for _ in range(3)]
+    first = await store.sessions.page(2, None, (), {})
+    await store.sessions.create(new_session())
+    rest = await store.sessions.page(2, first[-1].session.session_id, (), {})
+    assert [r.session.session_id for r in first + rest] == ids[::-1]
+
+
+async def test_sessions_are_filtered_by_state_and_labels(store: Store) -> None:
+    red = (await store.sessions.create(new_session(labels={"team": "red", "tier": "1"}))).session.session_id
+    blue = (await store.sessions.create(new_session(labels={"team": "blue"}))).session.session_id
+    await store.sessions.end(blue)
+    by_label = await store.sessions.page(10, None, (), {"team": "red"})
+    by_state = await store.sessions.page(10, None, (SessionState.ENDED,), {})
+    assert [r.session.session_id for r in by_label] == [red]
+    assert [r.session.session_id for r in by_state] == [blue]
+
+
+async def test_the_end_settles_everything_that_is_open_and_nothing_follows_it(store: Store) -> None:
+    session_id = await store.session()
+    delivered = await store.nudge(session_id, "delivered")
+    work = await store.open_turn(session_id)
+    pending = await store.nudge(session_id, "pending")
+    rows = [call("a"), call("b")]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
+    await store.transcript.append(work.lease, work.next_position + 2, work.place, [response("a")], Usage())
+    await store.safe_points.begin_round(work.lease, work.next_position + 3, 2)
+
+    ended = await store.sessions.end(session_id)
+
+    assert (ended.session.state, ended.outstanding) == (SessionState.ENDED, 0)
+    assert (await store.kinds(session_id))[-1] == "session_changed"
+    assert "turn_ended" in await store.kinds(session_id)
+    for interrupt in (delivered, pending):
+        settled = await store.streams.interrupt(interrupt.interrupt_id)
+        assert settled.state is InterruptState.CANCELLED
+        assert settled.settled
+        assert settled.settled.reason == "the session ended"
+
+
+async def test_the_end_answers_calls_that_are_open(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    rows = [call("a"), call("b")]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
+    await store.transcript.append(work.lease, work.next_position + 2, work.place, [response("a")], Usage())
+    await store.sessions.end(session_id)
+    async with store.database.connection() as connection:
+        responses = await connection.fetch(
+            "SELECT call_id, is_error FROM messages WHERE session_id = $1 AND type = $2 ORDER BY position",
+            session_id,
+            MessageType.TOOL_RESPONSE.value,
+        )
+    assert [(row["call_id"], row["is_error"]) for row in responses] == [("a", False), ("b", True)]
+    last = (await store.streams.page(session_id, 0, 100))[-1]
+    assert last.happening.session.state is SessionState.ENDED  # type: ignore[union-attr]
+
+
+async def test_ending_an_ended_session_changes_nothing(store: Store) -> None:
+    session_id = await store.session()
+    first = await store.sessions.end(session_id)
+    assert await store.sessions.end(session_id) == first
+
+
+async def test_a_session_says_what_it_does_at_the_moment(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+
+    async def activity() -> Activity:
+        return (await store.sessions.get(session_id)).activity
+
+    assert await activity() is Activity.IDLE
+    nudge = await store.nudge(session_id)
+    assert await activity() is Activity.QUEUED
+    work = await store.open_turn(session_id)
+    assert await activity() is Activity.RUNNING
+    await store.transcript.see(work.lease, [nudge.interrupt_id])
+    created = (await store.sessions.get(session_id)).session.create_time
+    await store.transcript.park(work.lease, created.replace(year=2199))
+    assert await activity() is Activity.WAITING
+    await store.sessions.end(session_id)
+    assert await activity() is Activity.STOPPED

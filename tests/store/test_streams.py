@@ -1,0 +1,71 @@
+import pytest
+
+from agent_service.domain import (
+    Event,
+    EventType,
+    InterruptChanged,
+    InterruptState,
+    MessageId,
+    Usage,
+    new_id,
+)
+from agent_service.errors import InterruptNotFound
+from tests.support import Store, assistant
+
+
+async def test_an_event_shows_its_row_as_of_its_own_revision(store: Store) -> None:
+    session_id = await store.session()
+    nudge = await store.nudge(session_id)
+    work = await store.open_turn(session_id)
+    await store.transcript.see(work.lease, [nudge.interrupt_id])
+    shown = {
+        event.happening.type: event.happening.interrupt
+        for event in await store.streams.page(session_id, 0, 100)
+        if isinstance(event.happening, InterruptChanged)
+    }
+    posted = shown[EventType.INTERRUPT_POSTED]
+    delivered = shown[EventType.INTERRUPT_DELIVERED]
+    seen = shown[EventType.INTERRUPT_SEEN]
+    assert posted == nudge
+    assert (posted.state, posted.position, posted.turn) == (InterruptState.PENDING, 0, 0)
+    assert (delivered.state, delivered.position, delivered.turn) == (InterruptState.DELIVERED, 1, 1)
+    assert seen.state is InterruptState.SEEN
+    assert seen == await store.streams.interrupt(nudge.interrupt_id)
+
+
+async def test_pages_read_one_after_another_are_the_whole_without_gap_or_double(store: Store) -> None:
+    session_id = await store.session()
+    for n in range(10):
+        await store.nudge(session_id, str(n))
+    whole = await store.streams.page(session_id, 0, 100)
+    paged: list[Event] = []
+    while page := await store.streams.page(session_id, paged[-1].revision if paged else 0, 3):
+        paged += page
+    assert paged == whole
+    assert [event.revision for event in whole] == list(range(1, 12))
+
+
+async def test_events_read_later_equal_those_read_at_once(store: Store) -> None:
+    session_id = await store.session()
+    live: list[Event] = []
+
+    async def follow() -> None:
+        live.extend(await store.streams.page(session_id, live[-1].revision if live else 0, 100))
+
+    nudge = await store.nudge(session_id)
+    await follow()
+    work = await store.open_turn(session_id)
+    await follow()
+    await store.transcript.see(work.lease, [nudge.interrupt_id])
+    await follow()
+    await store.transcript.append_answer(
+        work.lease, work.next_position, work.place, [assistant("Done.")], Usage()
+    )
+    await store.sessions.end(session_id)
+    await follow()
+    assert live == await store.streams.page(session_id, 0, 100)
+
+
+async def test_an_unknown_interrupt_is_named(store: Store) -> None:
+    with pytest.raises(InterruptNotFound):
+        await store.streams.interrupt(MessageId(new_id()))
