@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPARK_"
 # Settings of the other processes, which share the environment with this one.
-_OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_AGENT_ADDRESS"}
+_OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_GATEWAY_ADDRESS", "SPARK_AGENT_ADDRESS"}
 
 
 class SettingsError(Exception):

@@ -1,0 +1,1 @@
+"""The command line. It knows the services by their contract alone."""

@@ -139,7 +139,7 @@ class Sessions:
                 for waiting in await connection.fetch(_OUTSTANDING, session_id):
                     interrupt_id = MessageId(waiting["message_id"])
                     ledger.settle(interrupt_id, InterruptState.CANCELLED, "the session ended")
-                ended = replace(session(row), state=SessionState.ENDED, state_reason="ended on request")
+                ended = replace(session(row), state=SessionState.ENDED, state_reason="on request")
                 ledger.record(EventType.SESSION_CHANGED, data=session_fields(ended))
                 await write(connection, [ledger])
                 await connection.execute(_END, session_id, ended.state_reason, ledger.revision, position)

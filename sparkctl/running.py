@@ -1,0 +1,38 @@
+"""Work that is ended early: by a signal, or by other work."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+async def until_stopped(work: Coroutine[None, None, None]) -> bool:
+    """Do the work; true if it was done. SIGINT and SIGTERM cancel it, a second one cancels its clean-up."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return False
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+    return True
+
+
+async def first_of(*works: Coroutine[None, None, T]) -> T:
+    """What the first one to end returns or raises. The others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,117 @@
+"""A model that says what a test wants, and keeps every request that it was asked."""
+
+import asyncio
+import copy
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent_service.domain import JsonObject, Lease, ReplicaId, SessionId, Usage
+from agent_service.loop.agent import Agent
+from agent_service.model import INNER_VOICE_MARK, Chunk, Model, Request, ToolCallPiece
+from agent_service.tools import Toolbox
+from agent_service.tools.builtin import builtin_tools
+from tests.support import Store
+
+# A piece of a reply; or what is done, or goes wrong, at this point of it.
+Piece = Chunk | BaseException | Callable[[], Awaitable[object]]
+Script = Sequence[Piece]
+
+
+class Killed(BaseException):
+    """The process dies here: nothing more of it happens, and nothing is tidied up."""
+
+
+async def die() -> None:
+    raise Killed
+
+
+def says(text: str) -> Script:
+    """A reply in two chunks."""
+    middle = len(text) // 2
+    return [Chunk(text[:middle]), Chunk(text[middle:]), Chunk(usage=Usage(100, 50, 10), begun=False)]
+
+
+def calls(*names: str, arguments: str = "{}", text: str = "") -> Script:
+    """A reply with tool calls, in pieces."""
+    pieces = [Chunk(text)] if text else []
+    for index, name in enumerate(names):
+        pieces.append(Chunk(tool_calls=(ToolCallPiece(index, f"{name}_{index}", name),)))
+        pieces.append(Chunk(tool_calls=(ToolCallPiece(index, arguments=arguments),)))
+    return pieces
+
+
+@dataclass
+class ScriptedModel:
+    """Plays one script for each request: of the agent in order, of the inner voice while there are any, then
+    always the same line."""
+
+    agent: list[Script]
+    voice: list[Script] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    voice_requests: list[Request] = field(default_factory=list)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        kept = Request(copy.deepcopy(request.messages), request.tools)
+        if INNER_VOICE_MARK in str(request.messages[0]["content"]):
+            self.voice_requests.append(kept)
+            script = self.voice.pop(0) if self.voice else says("Go on.")
+        else:
+            self.requests.append(kept)
+            script = self.agent.pop(0)
+        for piece in script:
+            if isinstance(piece, BaseException):
+                raise piece
+            if isinstance(piece, Chunk):
+                yield piece
+            else:
+                await piece()
+
+    @property
+    def sent(self) -> list[Sequence[JsonObject]]:
+        """The messages of each request of the agent."""
+        return [request.messages for request in self.requests]
+
+
+@dataclass(frozen=True)
+class OneModel:
+    """A registry with one model under every name."""
+
+    model: Model
+
+    def named(self, name: str) -> Model:
+        return self.model
+
+
+def agent(store: Store, model: Model, stopping: asyncio.Event | None = None) -> Agent:
+    return Agent(
+        store.transcript,
+        store.safe_points,
+        OneModel(model),  # type: ignore[arg-type]
+        Toolbox(builtin_tools(), max_output_bytes=1000),
+        store.wakeups,
+        stopping or asyncio.Event(),
+    )
+
+
+async def run_turn(store: Store, session_id: SessionId, model: Model) -> None:
+    """Claim the session and run it until it is released."""
+    await agent(store, model).run(await store.claim(session_id))
+
+
+async def run_and_die(store: Store, session_id: SessionId, model: Model) -> ReplicaId:
+    """Claim the session and run it in a process that dies on the way."""
+    replica = await store.replica()
+    (lease,) = await store.leases.claim_due(replica, 1)
+    assert lease.session_id == session_id
+    try:
+        await agent(store, model).run(lease)
+    except Killed:
+        await store.leases.sign_off(replica)
+        return replica
+    raise AssertionError("it lived")
+
+
+async def take_over(store: Store, session_id: SessionId) -> Lease:
+    (lease,) = await store.leases.claim_from_dead(await store.replica(), 1)
+    assert lease.session_id == session_id
+    return lease

@@ -1,0 +1,90 @@
+"""A chat completions server whose replies a test writes by hand, piece by piece, in its own time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+PATIENCE_SECONDS = 30
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request, for as long as its reply is not finished."""
+
+    body: dict
+    _writer: asyncio.StreamWriter
+
+    @property
+    def messages(self) -> list[dict]:
+        return self.body["messages"]
+
+    async def send(self, line: str) -> None:
+        """One line of the event stream, as a server would send it."""
+        self._writer.write(f"{line}\n\n".encode())
+        await self._writer.drain()
+
+    async def say(self, text: str) -> None:
+        await self._delta(content=text)
+
+    async def call(self, call_id: str, name: str, arguments: str = "{}") -> None:
+        """A tool call and the end of the reply."""
+        function = {"name": name, "arguments": arguments}
+        await self._delta(tool_calls=[{"index": 0, "id": call_id, "type": "function", "function": function}])
+        await self._finish("tool_calls")
+
+    async def answer(self, text: str) -> None:
+        """Words and the end of the reply."""
+        await self.say(text)
+        await self._finish("stop")
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def _finish(self, reason: str) -> None:
+        await self._delta(reason)
+        await self.send("data: [DONE]")
+        self.close()
+
+    async def _delta(self, finish_reason: str | None = None, **delta: object) -> None:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        await self.send(f"data: {json.dumps({'choices': [choice]})}")
+
+
+@dataclass
+class ChatServer:
+    url: str = ""
+    received: list[Asked] = field(default_factory=list)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _taken: int = 0
+
+    async def asked(self) -> Asked:
+        """The next request that nobody has asked for yet."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
+            await self._news.wait_for(lambda: len(self.received) > self._taken)
+        self._taken += 1
+        return self.received[self._taken - 1]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        writer.write(_HEAD)
+        async with self._news:
+            self.received.append(Asked(body, writer))
+            self._news.notify_all()
+
+
+@asynccontextmanager
+async def chat_server() -> AsyncIterator[ChatServer]:
+    chat = ChatServer()
+    async with await asyncio.start_server(chat.serve, "127.0.0.1", 0) as server:
+        chat.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield chat
+        finally:
+            for asked in chat.received:
+                asked.close()

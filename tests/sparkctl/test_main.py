@@ -1,0 +1,140 @@
+"""The program as a person starts it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from spark.agent.v1.session_pb2 import Session
+from tests.sparkctl.events import INTERRUPT, SESSION, Script, delta, nudge
+from tests.sparkctl.scripted import Forever
+
+
+@dataclass
+class Result:
+    exit_code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sparkctl(scripted):
+    """Runs a command to its end against the scripted services."""
+
+    async def run(*arguments):
+        async with started(scripted.address, *arguments) as process:
+            out, err = await process.communicate()
+        return Result(process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+@asynccontextmanager
+async def started(address, *arguments):
+    environment = {**os.environ, "SPARK_AGENT_ADDRESS": address, "SPARK_GATEWAY_ADDRESS": address}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "sparkctl",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_create_prints_the_id_and_nothing_else(scripted, sparkctl):
+    created = await sparkctl("create", "Keep the lamp.", "--name", "lighthouse", "--model", "demo")
+
+    assert created == Result(0, f"{SESSION}\n", "")
+    assert scripted.agent.created[0].session.config.model == "demo"
+
+
+async def test_post_prints_the_id_and_the_state_and_with_wait_what_follows(scripted, sparkctl):
+    scripted.agent.sessions = [Session(session_id=SESSION, display_name="lighthouse")]
+    scripted.gateway.states = [nudge("DELIVERED"), nudge("SEEN")]
+
+    posted = await sparkctl("post", "lighthouse", "Watch the trawler.", "--wait")
+
+    first, second, third = posted.out.splitlines()
+    assert first.startswith(f"{INTERRUPT} pending since")
+    assert second.startswith("delivered at")
+    assert third.startswith("seen by the model at")
+    assert posted.exit_code == 0
+
+
+async def test_post_fails_unless_the_interrupt_was_seen(scripted, sparkctl):
+    scripted.gateway.states = [nudge("CANCELLED")]
+
+    posted = await sparkctl("post", SESSION, "Watch the trawler.", "--wait")
+
+    assert (posted.exit_code, posted.err) == (1, "sparkctl: not seen, but cancelled\n")
+
+
+async def test_watch_writes_lines_without_asking_for_deltas_and_ends_with_the_session(scripted, sparkctl):
+    scripted.agent.streams = [Script().session().says("I climb.").session("ENDED")]
+
+    watched = await sparkctl("watch", SESSION, "--after-revision", "7")
+
+    assert watched.exit_code == 0
+    assert "agent        I climb." in watched.out.splitlines()
+    assert (scripted.agent.opened[0].after_revision, scripted.agent.opened[0].include_deltas) == (7, False)
+
+
+async def test_watch_json_brings_deltas_only_if_they_are_asked_for(scripted, sparkctl):
+    scripted.agent.streams = [[*Script().session("ENDED"), delta("I climb")]]
+
+    watched = await sparkctl("watch", SESSION, "--json", "--deltas")
+
+    assert [next(iter(json.loads(line).keys() - {"revision"})) for line in watched.out.splitlines()]
+    assert scripted.agent.opened[0].include_deltas
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_ends_the_watching_and_is_no_error(scripted, number):
+    scripted.agent.streams = [[*Script().session(), Forever()]]
+    async with started(scripted.address, "watch", SESSION) as process:
+        await process.stdout.readline()
+        process.send_signal(number)
+        _, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_reader_that_goes_away_ends_the_watching_without_a_traceback(scripted):
+    scripted.agent.streams = [[*Script().session().says("x" * 200_000).says("y"), Forever()]]
+    async with started(scripted.address, "watch", SESSION) as process:
+        await process.stdout.readline()
+        process._transport.get_pipe_transport(1).close()
+        err = await process.stderr.read()
+        await process.wait()
+
+    assert err == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["end", SESSION], 1, f"sparkctl: session {SESSION} does not exist (SESSION_NOT_FOUND)\n"),
+        (
+            ["end", "nobody"],
+            2,
+            "sparkctl: no session has the id, the beginning of an id or the name 'nobody'\n",
+        ),
+        (["create", "x", "--label", "y"], 2, "sparkctl: --label must be KEY=VALUE, not 'y'\n"),
+        (["create", b"\xff"], 1, "sparkctl: the arguments are not valid text\n"),
+    ],
+)
+async def test_what_goes_wrong_is_one_line_and_an_exit_code(sparkctl, arguments, exit_code, said):
+    assert await sparkctl(*arguments) == Result(exit_code, "", said)

@@ -1,0 +1,263 @@
+"""The transcript is driven with events and asked for its rows: no terminal, no clock."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sparkctl.rows import Tone
+from sparkctl.transcript import Transcript
+from tests.sparkctl.events import Script, at, delta, nudge
+
+NOW = at(60).ToDatetime(UTC)
+
+
+def printed(events, live=False):
+    transcript = Transcript(live, UTC)
+    return [row for event in events for row in transcript.apply(event)]
+
+
+def lines(events, live=False):
+    return [(row.label, row.text) for row in printed(events, live)]
+
+
+def foot(*events, now=NOW):
+    transcript = Transcript(live=True, zone=UTC)
+    for event in events:
+        transcript.apply(event)
+    return [(row.label, row.text) for row in transcript.foot(now)]
+
+
+def asking():
+    return Script().session().turn().voice("Go on.").round()
+
+
+def test_a_turn_reads_in_the_order_of_its_events():
+    script = Script().session().turn().voice("Look at the lamp.").round().says("I climb.").calls("now", "{}")
+    script.starts("now").responds("now", "02:00").round(2).says("Done.", 2).turn_ended()
+
+    assert lines(script) == [
+        ("session", "lighthouse: Keep the lamp."),
+        ("", "turn 1 · 02:00:02"),
+        ("inner voice", "Look at the lamp."),
+        ("round 1", ""),
+        ("agent", "I climb."),
+        ("tool", "now {}"),
+        ("response", "now: 02:00"),
+        ("round 2", ""),
+        ("agent", "Done."),
+        ("turn 1", "ended"),
+    ]
+
+
+def test_a_tool_call_is_printed_when_it_starts_and_runs_in_the_foot():
+    called = asking().calls("now")
+    assert ("tool", "now {}") not in lines(called)
+
+    started = called.starts("now")
+    assert lines(started)[-1] == ("tool", "now {}")
+    assert foot(*started) == [("running", "now (running for 54 s)")]
+
+
+def test_a_call_that_never_started_is_printed_with_its_response():
+    script = asking().calls("note", '{"text": "x"}').responds("note", "skipped: interrupted", is_error=True)
+
+    assert lines(script)[-2:] == [("tool", 'note {"text": "x"}'), ("error", "note: skipped: interrupted")]
+
+
+def test_a_watcher_who_comes_after_the_call_sees_its_name_when_it_starts():
+    assert lines([Script().starts("now")[0]]) == [("tool", "now")]
+
+
+def test_a_long_response_is_cut_and_says_how_much_is_missing():
+    row = printed(asking().calls("now").starts("now").responds("now", "line\n" * 100))[-1]
+
+    assert row.text.count("\n") == 8
+    assert row.text.endswith("… 460 more characters")
+
+
+def test_control_characters_from_outside_never_reach_the_terminal():
+    text = "\x1b[2Jgone\x07\x9b1A\r\nnext\ttab"
+    script = asking().says(text).calls("now", text).starts("now").responds("now", text)
+    script.interrupt("delivered", nudge("DELIVERED", text))
+
+    for row in printed(script):
+        assert not set(row.text) & set("\x1b\x07\x9b\r")
+
+
+def test_reasoning_is_printed_before_the_words():
+    assert lines(asking().says("I climb.", reasoning="The lamp first."))[-2:] == [
+        ("reasoning", "The lamp first."),
+        ("agent", "I climb."),
+    ]
+
+
+class TestWhatIsBeingWritten:
+    def test_it_stands_in_the_foot_until_it_is_a_row(self):
+        script = asking()
+        streaming = [*script, delta("I climb"), delta(" the stairs", 7)]
+        assert foot(*streaming) == [("agent", "I climb the stairs")]
+
+        assert foot(*streaming, script.says("I climb the stairs.")[-1]) == []
+
+    def test_the_inner_voice_is_told_from_the_agent(self):
+        assert foot(*Script().turn(), delta("It is two", round_=0)) == [("inner voice", "It is two")]
+
+    def test_the_name_of_a_tool_shows_while_its_arguments_are_written(self):
+        assert foot(*asking(), delta("note", kind="TOOL_NAME")) == [("calling", "note …")]
+
+    def test_before_the_first_piece_it_says_that_the_model_was_asked(self):
+        assert foot(*asking()) == [("agent", "asked the model, no answer yet (56 s)")]
+
+    def test_between_two_turns_it_says_so(self):
+        assert foot(*asking().says("Done.").turn_ended()) == [("agent", "between two turns (54 s)")]
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            lambda script: script.failed(),
+            lambda script: script.failed(reason="INTERRUPTED"),
+            lambda script: script.says("Other words."),
+            lambda script: script.calls("now"),
+            lambda script: script.round(1, attempt=2),
+            lambda script: script.turn_ended(),
+            lambda script: script.session("ENDED"),
+        ],
+        ids=["failed", "interrupted", "words", "call", "new attempt", "turn ended", "session ended"],
+    )
+    def test_a_piece_that_comes_after_its_end_is_a_ghost(self, end):
+        script = asking()
+        events = [*script, delta("Ghost"), end(script)[-1], delta(" text", 5), delta("Ghost again", 0)]
+
+        assert "host" not in str(foot(*events))
+
+    def test_the_words_of_a_new_attempt_follow_a_failed_one(self):
+        script = asking()
+        events = [*script, delta("Ghost"), *script.failed()[-1:], *script.round(1, 2)[-1:]]
+
+        assert foot(*events, delta("I climb", attempt=2)) == [("agent", "I climb")]
+
+    def test_a_lost_connection_takes_it_away(self):
+        transcript = Transcript(live=True, zone=UTC)
+        for event in [*asking(), delta("I climb")]:
+            transcript.apply(event)
+        transcript.disconnected(NOW)
+
+        assert "I climb" not in str(transcript.foot(NOW))
+
+
+class TestAnInterrupt:
+    def test_is_pending_then_delivered_then_seen_in_words_and_tones(self):
+        script = Script().interrupt("posted", nudge()).interrupt("delivered", nudge("DELIVERED"))
+        rows = printed(script.interrupt("seen", nudge("SEEN")))
+
+        assert [(row.tone, row.label, row.text) for row in rows] == [
+            (
+                Tone.PENDING,
+                "pending",
+                "operator nudges: Watch the trawler. (02:00:10, due at the next round)",
+            ),
+            (
+                Tone.DELIVERED,
+                "delivered",
+                "operator nudges: Watch the trawler. (posted at 02:00:10, delivered at 02:00:12)",
+            ),
+            (Tone.SEEN, "seen", "seen by the model at 02:00:13 · operator nudges: Watch the trawler."),
+        ]
+
+    def test_waits_in_the_foot_with_its_age_instead_of_being_printed(self):
+        script = Script().interrupt("posted", nudge())
+
+        assert printed(script, live=True) == []
+        assert foot(*script) == [
+            ("pending", "operator nudges: Watch the trawler. (pending for 50 s, due at the next round)")
+        ]
+
+    def test_stays_in_the_foot_when_delivered_and_leaves_it_when_seen(self):
+        script = Script().interrupt("posted", nudge()).interrupt("delivered", nudge("DELIVERED"))
+        assert foot(*script) == [
+            ("delivered", "operator nudges: Watch the trawler. (delivered at 02:00:12, not yet seen)")
+        ]
+
+        assert foot(*script.interrupt("seen", nudge("SEEN"))) == []
+
+    @pytest.mark.parametrize("state", ["CANCELLED", "EXPIRED", "SUPERSEDED"])
+    def test_leaves_the_foot_when_it_is_settled(self, state):
+        script = Script().interrupt("posted", nudge()).interrupt("settled", nudge(state))
+
+        assert lines(script)[-1] == (state.lower(), "operator nudges: Watch the trawler. (at 02:00:14)")
+        assert foot(*script) == []
+
+    def test_is_counted_where_there_are_too_many_to_show(self):
+        script = Script()
+        for number in range(9):
+            interrupt = nudge()
+            interrupt.interrupt_id = f"interrupt {number}"
+            script.interrupt("posted", interrupt)
+
+        assert len(foot(*script)) == 7
+        assert foot(*script)[-1] == ("", "and 3 more")
+
+    def test_shows_a_notification_with_its_type_and_its_data(self):
+        interrupt = nudge()
+        interrupt.notification.type = "finetune.finished"
+        interrupt.notification.subject = "job-7"
+        interrupt.notification.data.update({"loss": 0.5})
+
+        (_, text), *_ = lines(Script().interrupt("posted", interrupt))
+        assert text.startswith('operator notifies: finetune.finished job-7\n{"loss": 0.5}')
+
+
+def test_a_failed_round_says_why_and_when_it_is_tried_again():
+    script = asking().add(
+        round_failed={
+            "turn": 1,
+            "round": 1,
+            "attempt": 2,
+            "reason": "ROUND_FAILURE_MODEL_UNAVAILABLE",
+            "detail": "connection refused",
+            "retry_time": at(30),
+        }
+    )
+    row = printed(script)[-1]
+
+    assert row.tone is Tone.PROBLEM
+    assert row.text == "round 1, attempt 2: model unavailable: connection refused (next attempt at 02:00:30)"
+
+
+def test_a_session_says_its_state_and_the_reason():
+    script = (
+        Script().session().session("PAUSED", "the operator asked").session().session("FAILED", "5 crashes")
+    )
+
+    assert lines(script)[1:] == [
+        ("session", "paused: the operator asked"),
+        ("session", "active"),
+        ("session", "failed: 5 crashes"),
+    ]
+
+
+def test_compaction_says_what_it_replaced():
+    summary = {"covers_through_position": 40, "text": "Nothing happened."}
+    (row,) = printed(Script().add(compacted={"summary": summary, "handled_interrupts": 2}))
+
+    assert row.text.splitlines() == [
+        "rows up to position 40 are replaced by a summary; interrupts listed as handled: 2",
+        "Nothing happened.",
+    ]
+
+
+def test_a_lost_connection_says_since_when_until_it_is_back():
+    since = datetime(2026, 1, 1, 2, 0, 40, tzinfo=UTC)
+    live, plain = Transcript(live=True, zone=UTC), Transcript(live=False, zone=UTC)
+
+    assert live.disconnected(since) == []
+    assert [row.text for row in live.foot(NOW)] == ["disconnected since 02:00:40, trying again"]
+    live.connected()
+    assert live.foot(NOW) == []
+
+    assert [row.text for row in plain.disconnected(since)] == ["disconnected since 02:00:40, trying again"]
+    assert [row.text for row in plain.connected()] == ["connected again"]
+
+
+def test_an_event_of_a_newer_contract_is_passed_over():
+    assert lines(Script().add()) == []
