@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.embedded import embedded_postgres
@@ -23,6 +24,16 @@ class Postgres:
 
     def database_url(self, name: str) -> str:
         return self.url.replace("/postgres?", f"/{name}?")
+
+
+# In tests too a line is a fact, and a traceback is one without the values of everything in it.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

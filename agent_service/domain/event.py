@@ -32,6 +32,7 @@ class RoundFailure(Enum):
     MODEL_REFUSED = "model_refused"
     CONTEXT_OVERFLOW = "context_overflow"
     BAD_REPLY = "bad_reply"
+    INTERNAL = "internal"
 
 
 class TurnEnd(Enum):

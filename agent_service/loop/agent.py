@@ -68,10 +68,12 @@ class Agent:
             try:
                 await self._turn(work)
             except ModelError as error:
-                log.warning("round failed", turn=work.place.turn, round=work.place.round, detail=error.detail)
-                await self.transcript.fail_round(
-                    lease, work.place, error.reason, error.detail, _pause_seconds(work.place.attempt, error)
-                )
+                await self._fail_round(work, error)
+            except (Released, LeaseLost, Unavailable):
+                raise
+            except Exception:
+                log.exception("turn failed")
+                await self._fail_round(work, ModelError(RoundFailure.INTERNAL, "the service failed"))
         except Released:
             pass
         except LeaseLost:
@@ -164,6 +166,20 @@ class Agent:
     async def _append_responses(self, work: Work, responses: list[ToolResponse]) -> None:
         rows = [NewMessage(MessageType.TOOL_RESPONSE, response) for response in responses]
         work.append(await self.transcript.append(work.lease, work.next_position, work.place, rows, _NO_USAGE))
+
+    async def _fail_round(self, work: Work, error: ModelError) -> None:
+        """Tell that a round came to nothing, and leave the session alone for a while."""
+        _log.warning(
+            "round failed",
+            session_id=str(work.lease.session_id),
+            turn=work.place.turn,
+            round=work.place.round,
+            attempt=work.place.attempt,
+            reason=error.reason.value,
+            detail=error.detail,
+        )
+        pause = _pause_seconds(work.place.attempt, error)
+        await self.transcript.fail_round(work.lease, work.place, error.reason, error.detail, pause)
 
     async def _give_back(self, lease: Lease) -> None:
         """Release the session in the middle of something, if it is still ours."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -31,7 +32,9 @@ class Dispatcher:
     ) -> None:
         self._leases, self._keeper, self._run, self._stopping = leases, keeper, run, stopping
         self._max_sessions, self._poll_seconds = max_sessions, poll_seconds
-        self._running: dict[SessionId, tuple[Lease, asyncio.Task[None]]] = {}
+        # By lease: a session that was lost and taken again may still have its last task, on its way out.
+        self._running: dict[Lease, asyncio.Task[None]] = {}
+        self._busy: Counter[SessionId] = Counter()
         self._replica: ReplicaId | None = None
         self._hinted = asyncio.Event()
         self._next_poll = 0.0
@@ -52,7 +55,7 @@ class Dispatcher:
                     _log.warning("nothing claimed", error=str(error))
                 await self._wait()
             if self._running:
-                await asyncio.wait([task for _, task in self._running.values()], timeout=drain_seconds)
+                await asyncio.wait(self._running.values(), timeout=drain_seconds)
             self._cut_off()
         if self._replica:
             await self._leases.sign_off(self._replica)
@@ -68,7 +71,7 @@ class Dispatcher:
         self._start(tasks, await self._leases.claim_due(replica, self._room))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
-            self._start(tasks, await self._leases.claim_own(replica, list(self._running), self._room))
+            self._start(tasks, await self._leases.claim_own(replica, self._busy, self._room))
             self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
             self._forget_lost(await self._leases.held(replica))
 
@@ -80,9 +83,9 @@ class Dispatcher:
         if len(claimed) == BATCH:
             self._hinted.set()
         for lease in claimed:
-            task = tasks.create_task(self._run_one(lease))
-            self._running[lease.session_id] = lease, task
-            task.add_done_callback(partial(self._ran, lease))
+            self._busy[lease.session_id] += 1
+            self._running[lease] = tasks.create_task(self._run_one(lease))
+            self._running[lease].add_done_callback(partial(self._ran, lease))
 
     async def _run_one(self, lease: Lease) -> None:
         try:
@@ -92,21 +95,20 @@ class Dispatcher:
         except Exception:
             _log.exception("session forgotten", session_id=str(lease.session_id))
 
-    def _ran(self, lease: Lease, task: asyncio.Task[None]) -> None:
+    def _ran(self, lease: Lease, _: asyncio.Task[None]) -> None:
         """Hints about a session that runs go to nobody: look once more when it does no longer."""
-        # A released session may have been claimed again before its last task was quite done.
-        if self._running.get(lease.session_id) == (lease, task):
-            del self._running[lease.session_id]
+        del self._running[lease]
+        self._busy -= Counter([lease.session_id])
         self._hinted.set()
 
     def _forget_lost(self, held: set[Lease]) -> None:
         """Cut off what is no longer held: the session ended, or somebody else has it."""
-        for lease, task in self._running.values():
+        for lease, task in self._running.items():
             if lease not in held:
                 task.cancel()
 
     def _cut_off(self) -> None:
-        for _, task in self._running.values():
+        for task in self._running.values():
             task.cancel()
 
     async def _wait(self) -> None:
@@ -117,5 +119,5 @@ class Dispatcher:
         self._hinted.clear()
 
     def _hear(self, session_id: SessionId) -> None:
-        if session_id not in self._running:
+        if not self._busy[session_id]:
             self._hinted.set()

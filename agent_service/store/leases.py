@@ -25,7 +25,10 @@ _SIGN_OFF = "UPDATE replicas SET lease_until = '-infinity' WHERE replica_id = $1
 BATCH = 100
 
 _TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
-_RETURNING = "FROM due WHERE s.session_id = due.session_id RETURNING s.session_id, s.lease_epoch"
+# Nothing is taken by a replica whose own lease has run out.
+_RETURNING = """
+FROM due, replicas r WHERE s.session_id = due.session_id AND r.replica_id = $1 AND r.lease_until > now()
+RETURNING s.session_id, s.lease_epoch"""
 
 _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not_before <= now())"
 

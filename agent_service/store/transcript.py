@@ -120,7 +120,8 @@ _FAIL_ROUND = """
 WITH held AS (
     UPDATE sessions
     SET revision = revision + 1, lease_owner = NULL, lease_epoch = lease_epoch + 1,
-        due_at = clock_timestamp(), not_before = clock_timestamp() + $3 * interval '1 second',
+        due_at = CASE WHEN turn_open THEN clock_timestamp() ELSE due_at END,
+        not_before = clock_timestamp() + $3 * interval '1 second',
         model_requests = model_requests + 1
     WHERE session_id = $1 AND lease_epoch = $2
     RETURNING revision, not_before, clock_timestamp() AS now

@@ -5,9 +5,9 @@ import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent_service.domain import JsonObject, Lease, ReplicaId, SessionId, Usage
+from agent_service.domain import JsonObject, Lease, ReplicaId, RoundFailure, SessionId, Usage
 from agent_service.loop.agent import Agent
-from agent_service.model import INNER_VOICE_MARK, Chunk, Model, Request, ToolCallPiece
+from agent_service.model import INNER_VOICE_MARK, Chunk, Model, ModelError, Request, ToolCallPiece
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
 from tests.support import Store
@@ -15,6 +15,9 @@ from tests.support import Store
 # A piece of a reply; or what is done, or goes wrong, at this point of it.
 Piece = Chunk | BaseException | Callable[[], Awaitable[object]]
 Script = Sequence[Piece]
+
+
+SCRIPT_OVER = ModelError(RoundFailure.MODEL_UNAVAILABLE, "the script is over")
 
 
 class Killed(BaseException):
@@ -57,7 +60,7 @@ class ScriptedModel:
             script = self.voice.pop(0) if self.voice else says("Go on.")
         else:
             self.requests.append(kept)
-            script = self.agent.pop(0)
+            script = self.agent.pop(0) if self.agent else [SCRIPT_OVER]
         for piece in script:
             if isinstance(piece, BaseException):
                 raise piece

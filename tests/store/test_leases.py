@@ -85,3 +85,14 @@ async def test_a_replica_registers_once_under_one_id(store: Store) -> None:
         assert await connection.fetchval("SELECT count(*) FROM replicas") == 2
         await register(connection, replica=type(replica)(int=1), address="a:1", lease_seconds=1)
         assert await connection.fetchval("SELECT count(*) FROM replicas") == 3
+
+
+async def test_a_replica_whose_lease_has_run_out_takes_nothing_not_even_from_itself(store: Store) -> None:
+    await store.session()
+    replica = await store.replica()
+    await store.leases.claim_due(replica, 10)
+    await store.session()
+    await store.leases.sign_off(replica)
+    assert await store.leases.claim_due(replica, 10) == []
+    assert await store.leases.claim_own(replica, [], 10) == []
+    assert await store.leases.claim_from_dead(replica, 10) == []

@@ -39,6 +39,8 @@ class _RoundFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoundFai
     """Means that the request was longer than the context window."""
     ROUND_FAILURE_BAD_REPLY: _RoundFailure.ValueType  # 5
     """Means that the reply was longer than the limit, or made no sense."""
+    ROUND_FAILURE_INTERNAL: _RoundFailure.ValueType  # 6
+    """Means that the service itself failed. Its log says how."""
 
 class RoundFailure(_RoundFailure, metaclass=_RoundFailureEnumTypeWrapper):
     """Why a model request came to nothing."""
@@ -55,6 +57,8 @@ ROUND_FAILURE_CONTEXT_OVERFLOW: RoundFailure.ValueType  # 4
 """Means that the request was longer than the context window."""
 ROUND_FAILURE_BAD_REPLY: RoundFailure.ValueType  # 5
 """Means that the reply was longer than the limit, or made no sense."""
+ROUND_FAILURE_INTERNAL: RoundFailure.ValueType  # 6
+"""Means that the service itself failed. Its log says how."""
 Global___RoundFailure: _TypeAlias = RoundFailure  # noqa: Y015
 
 class _TurnEnd:

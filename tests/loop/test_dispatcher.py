@@ -1,0 +1,190 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from agent_service.domain import InterruptState, Lease, SessionMode, SessionState
+from agent_service.errors import Unavailable
+from agent_service.loop.dispatcher import Dispatcher
+from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.model import Chunk
+from tests.loop.scripted import ScriptedModel, agent, says
+from tests.support import Store, until
+
+HOURS = 3600.0
+
+
+@asynccontextmanager
+async def dispatching(
+    store: Store,
+    run: Callable[[Lease], Awaitable[None]],
+    poll_seconds: float = 0.1,
+    lease_seconds: float = 60,
+    stopping: asyncio.Event | None = None,
+) -> AsyncIterator[tuple[Dispatcher, LeaseKeeper]]:
+    async with (
+        LeaseKeeper(store.database, "127.0.0.1:1", lease_seconds) as keeper,
+        asyncio.TaskGroup() as tasks,
+    ):
+        dispatcher = Dispatcher(
+            store.leases, keeper, run, store.wakeups, stopping or asyncio.Event(), 100, poll_seconds
+        )
+        serving = tasks.create_task(dispatcher.serve(drain_seconds=5))
+        try:
+            yield dispatcher, keeper
+        finally:
+            dispatcher.stop()
+            await serving
+
+
+async def test_a_deposit_wakes_a_sleeping_session_without_a_poll(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    async with dispatching(store, agent(store, ScriptedModel([says("Yes.")])).run, poll_seconds=HOURS):
+        nudge = await store.nudge(session_id)
+
+        async def seen() -> bool:
+            return (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
+
+        await until(seen)
+
+
+async def test_a_deposit_whose_hint_is_lost_is_found_by_the_poll(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    store.wakeups.listen = lambda listener: None  # type: ignore[method-assign]
+    async with dispatching(store, agent(store, ScriptedModel([says("Yes.")])).run):
+        nudge = await store.nudge(session_id)
+
+        async def seen() -> bool:
+            return (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
+
+        await until(seen)
+
+
+async def test_a_post_in_the_gap_between_busy_and_idle_is_not_missed(store: Store) -> None:
+    """Posts to a session that runs hint to nobody: the end of its run looks once more."""
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    model = ScriptedModel([says("Yes.") for _ in range(60)])
+    async with dispatching(store, agent(store, model).run, poll_seconds=HOURS):
+        nudges = []
+        for n in range(30):
+            nudges.append(await store.nudge(session_id, str(n)))
+            for _ in range(n * 3):
+                await asyncio.sleep(0)
+
+        async def all_seen() -> bool:
+            return await store.outstanding(session_id) == 0
+
+        await until(all_seen)
+    kinds = await store.kinds(session_id)
+    assert kinds.count("interrupt_delivered") == kinds.count("interrupt_seen") == 30
+
+
+async def test_a_session_forgotten_by_its_worker_is_taken_again_under_a_new_epoch(store: Store) -> None:
+    session_id = await store.session()
+    model = ScriptedModel([says("Yes.")])
+    leases: list[Lease] = []
+
+    async def run(lease: Lease) -> None:
+        leases.append(lease)
+        if len(leases) == 1:
+            raise Unavailable("the outcome of a commit is not known")
+        await agent(store, model).run(lease)
+
+    async with dispatching(store, run):
+
+        async def done() -> bool:
+            return "turn_ended" in await store.kinds(session_id)
+
+        await until(done)
+    assert leases[1].epoch > leases[0].epoch
+    async with store.database.connection() as connection:
+        assert await connection.fetchval("SELECT attempts FROM sessions") == 0
+
+
+async def test_the_end_of_a_session_cuts_its_request_off(store: Store) -> None:
+    session_id = await store.session()
+    asked, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+
+    async with dispatching(store, agent(store, ScriptedModel([[Chunk("It "), hang]])).run):
+        await asked.wait()
+        await store.sessions.end(session_id)
+        await asyncio.wait_for(cut_off.wait(), 10)
+    assert (await store.kinds(session_id))[-1] == "session_changed"
+
+
+async def test_a_replica_whose_lease_lapsed_stops_its_turns_and_goes_on_as_another(store: Store) -> None:
+    session_id = await store.session()
+    asked, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+
+    model = ScriptedModel([[Chunk("It "), hang], says("It is late.")])
+    async with dispatching(store, agent(store, model).run, lease_seconds=1.5) as (_, keeper):
+        await asked.wait()
+        before = keeper.replica
+        assert before
+        await store.leases.sign_off(before)
+        await asyncio.wait_for(cut_off.wait(), 10)
+
+        async def done() -> bool:
+            return "turn_ended" in await store.kinds(session_id)
+
+        await until(done)
+        assert keeper.replica != before
+
+
+async def test_stopping_hands_open_turns_over_and_signs_off(store: Store) -> None:
+    session_id = await store.session()
+    asked, go_on, stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        asked.set()
+        await go_on.wait()
+
+    run = agent(store, ScriptedModel([[Chunk("Well. "), wait]]), stopping).run
+    async with dispatching(store, run, stopping=stopping) as (dispatcher, keeper):
+        await asked.wait()
+        replica = keeper.replica
+        assert replica
+        dispatcher.stop()
+        go_on.set()
+    reading = await store.sessions.get(session_id)
+    assert reading.session.state is SessionState.ACTIVE
+    assert await store.leases.held(replica) == set()
+    assert await store.claim(session_id)
+
+
+async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> None:
+    for _ in range(5):
+        await store.session()
+    running, most, release = 0, 0, asyncio.Event()
+
+    async def run(lease: Lease) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await release.wait()
+        running -= 1
+
+    async with LeaseKeeper(store.database, "127.0.0.1:1", 60) as keeper, asyncio.TaskGroup() as tasks:
+        dispatcher = Dispatcher(store.leases, keeper, run, store.wakeups, asyncio.Event(), 2, 0.05)
+        tasks.create_task(dispatcher.serve(5))
+
+        async def full() -> bool:
+            return running == 2
+
+        await until(full)
+        release.set()
+        dispatcher.stop()
+    assert most == 2
