@@ -1,4 +1,4 @@
-"""Without a command serves until SIGTERM; `migrate` brings the schema up; `health` exits 0 when one serves."""
+"""Serves until SIGTERM. `migrate` brings the schema up instead; `health` exits 0 when a service serves."""
 
 import argparse
 import asyncio

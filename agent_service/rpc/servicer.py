@@ -48,6 +48,9 @@ MAX_DEPOSITS = 500
 
 
 class AgentService(AgentServiceServicer):
+    """To be served behind the StatusInterceptor, which turns what is raised into a status and closes the
+    generators that the streaming methods return."""
+
     def __init__(
         self,
         sessions: Sessions,
@@ -121,6 +124,7 @@ class AgentService(AgentServiceServicer):
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
         return self._live_streams.interrupt(interrupt_id)
 
+    # The generated methods do the same, but are abstract to type checkers.
     async def _not_served_yet(self, request: object, context: object) -> Never:
         raise NotImplementedError
 
