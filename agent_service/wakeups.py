@@ -20,22 +20,27 @@ class Watch:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._hinted = False
         self._deltas: deque[TextDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
 
     def hint(self) -> None:
+        self._hinted = True
         self._event.set()
 
     def hear(self, delta: TextDelta) -> None:
         self._deltas.append(delta)
         self._event.set()
 
-    async def wait(self, timeout_seconds: float) -> None:
-        """Return at the next hint or delta, or after the time."""
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Return at the next hint or delta, or after the time. False where only deltas came: the database has
+        nothing new then, since the facts that text belongs to are hinted before it is said."""
         try:
             await asyncio.wait_for(self._event.wait(), timeout_seconds)
         except TimeoutError:
-            return
+            return True
+        hinted, self._hinted = self._hinted, False
         self._event.clear()
+        return hinted
 
     def take_deltas(self) -> list[TextDelta]:
         taken = list(self._deltas)

@@ -52,11 +52,11 @@ class LiveStreams:
         time = asyncio.get_running_loop().time
         with self._watch(session_id) as watch:
             progress = _Progress((await self._sessions.get(session_id)).session, after_revision)
-            notice_time = time() + self._notice_seconds
+            notice_time, news = time() + self._notice_seconds, True
             while True:
                 # Taken before the page is read, so that the page has the start of the round they belong to.
                 heard = watch.take_deltas()
-                page = await self._streams.page(session_id, progress.revision, PAGE_EVENTS)
+                page = await self._streams.page(session_id, progress.revision, PAGE_EVENTS) if news else []
                 caught_up = len(page) < PAGE_EVENTS
                 responses = progress.responses(page, heard if include_deltas and caught_up else ())
                 if not responses and time() >= notice_time:
@@ -67,7 +67,7 @@ class LiveStreams:
                 if progress.ended:
                     return
                 if caught_up:
-                    await watch.wait(min(self._poll_seconds, self._notice_seconds))
+                    news = await watch.wait(min(self._poll_seconds, self._notice_seconds))
                 self._go_on()
 
     async def interrupt(self, interrupt_id: MessageId) -> AsyncGenerator[WatchInterruptResponse, None]:
@@ -82,7 +82,8 @@ class LiveStreams:
                     yield WatchInterruptResponse(interrupt=interrupt_proto(interrupt))
                 if interrupt.state.final:
                     return
-                await watch.wait(self._poll_seconds)
+                while not await watch.wait(self._poll_seconds):
+                    continue  # Only text came, of which nothing is shown here.
                 self._go_on()
 
     @contextmanager

@@ -47,8 +47,8 @@ WITH candidates AS (
 )
 {_TAKE}, not_before = NULL {_RETURNING}"""
 
-# One dead replica at a time, a batch of each at most: the planner cannot know how few are dead, and would walk
-# the table.
+# One dead replica at a time, a batch of each at most: the planner cannot know how few are dead, and would
+# rather walk the table.
 _CLAIM_FROM_DEAD = f"""
 WITH due AS (
     SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (

@@ -58,23 +58,28 @@ class Asked:
 class ChatServer:
     url: str = ""
     received: list[Asked] = field(default_factory=list)
+    _waiting: list[Asked] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _taken: int = 0
 
-    async def asked(self) -> Asked:
-        """The next request that nobody has asked for yet."""
+    async def asked(self, about: str = "") -> Asked:
+        """The next request that mentions something. Each request is given once."""
+
+        def first() -> Asked | None:
+            return next((one for one in self._waiting if about in json.dumps(one.body)), None)
+
         async with asyncio.timeout(PATIENCE_SECONDS), self._news:
-            await self._news.wait_for(lambda: len(self.received) > self._taken)
-        self._taken += 1
-        return self.received[self._taken - 1]
+            found = await self._news.wait_for(first)
+        self._waiting.remove(found)
+        return found
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        asked = Asked(json.loads(await reader.readexactly(int(headers["content-length"]))), writer)
         writer.write(_HEAD)
         async with self._news:
-            self.received.append(Asked(body, writer))
+            self.received.append(asked)
+            self._waiting.append(asked)
             self._news.notify_all()
 
 

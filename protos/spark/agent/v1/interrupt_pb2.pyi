@@ -262,7 +262,7 @@ class Notification(_message.Message):
     """Says it in words, at most 16 KiB of UTF-8."""
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """Holds the figures, at most 16 KiB as compact JSON."""
+        """Holds the figures, at most 16 KiB as compact JSON, nested at most 30 deep."""
 
     def __init__(
         self,

@@ -1,0 +1,110 @@
+"""The agent service as the gateway sees it: one channel over all replicas, a method for each thing to ask."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+
+from gateway.deposits import Deposits
+from gateway.errors import AgentSilent, refused_call, refused_deposit
+from spark.agent.v1.agent_service_pb2 import (
+    Deposit,
+    DepositResult,
+    WatchInterruptRequest,
+    WatchInterruptResponse,
+)
+from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+
+DEFAULT_DEADLINE_SECONDS = 5.0
+
+# Every call may be repeated: reads by their nature, deposits by their request id. A replica that says it is
+# not serving is left out, and without any that does the channel is not ready.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "spark.agent.v1.AgentService"},
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A call larger than this buffer is silently not repeated; the default is 256 KiB.
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
+    # The agent service is a neighbour: a proxy of the environment is not meant for it.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # An agent service that was restarted is found again at once, not after the default of up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class AgentClient:
+    """Asks the agent service. Every method raises GatewayError.
+
+    A deadline is in seconds from now; None stands for a caller that has none.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, tasks: asyncio.TaskGroup) -> None:
+        self._channel = channel
+        self._stub = AgentServiceStub(channel)
+        self._deposits = Deposits(self._stub.DepositInterrupts, tasks)
+
+    async def deposit(self, deposit: Deposit, deadline_seconds: float | None) -> DepositResult:
+        """The interrupt, after its commit."""
+        now = asyncio.get_running_loop().time()
+        seconds = DEFAULT_DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
+        try:
+            result = await self._deposits.deposit(deposit, now + seconds)
+        except grpc.aio.AioRpcError as error:
+            raise refused_call(error) from error
+        except TimeoutError:
+            raise AgentSilent from None
+        if not result.HasField("interrupt"):
+            raise refused_deposit(result.error)
+        return result
+
+    async def watch(
+        self, request: WatchInterruptRequest, deadline_seconds: float | None
+    ) -> AsyncIterator[WatchInterruptResponse]:
+        """The interrupt now, then at each change, until it is final."""
+        call = self._stub.WatchInterrupt(request, timeout=deadline_seconds)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise refused_call(error) from error
+        finally:
+            call.cancel()
+
+    async def reachable(self) -> AsyncIterator[bool]:
+        """Whether a replica of the agent service is serving: now, then at each change. Never ends."""
+        told: bool | None = None
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            ready = state is grpc.ChannelConnectivity.READY
+            if ready is not told:
+                yield ready
+            told = ready
+            await self._channel.wait_for_state_change(state)
+
+
+@asynccontextmanager
+async def connect(address: str) -> AsyncIterator[AgentClient]:
+    """A client of the agent service at a gRPC target. Leaving cancels what is in flight."""
+    async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        yield AgentClient(channel, tasks)

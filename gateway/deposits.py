@@ -1,0 +1,97 @@
+"""Deposits that wait at the same time travel together.
+
+A deposit leaves at once while fewer than MAX_CALLS calls are in flight. Those that come in the meantime
+gather, without a timer, and go with the next call.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from gateway.errors import Internal
+from spark.agent.v1.agent_service_pb2 import (
+    Deposit,
+    DepositInterruptsRequest,
+    DepositInterruptsResponse,
+    DepositResult,
+)
+
+# Measured with 64 posts in flight: one call is committed while the next one gathers. More calls only make
+# smaller ones, and the gateway's core is what they wait for.
+MAX_CALLS = 2
+MAX_DEPOSITS_PER_CALL = 500
+MAX_BYTES_PER_CALL = 3 * 1024 * 1024
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A deposit, the loop time at which its caller gives up, and the caller's end of the result."""
+
+    deposit: Deposit
+    deadline: float
+    result: asyncio.Future[DepositResult]
+
+
+class Deposits:
+    """Carries deposits to the agent service. The calls run in the task group, not in the callers' tasks:
+    a caller that gives up takes nobody else's deposit along."""
+
+    def __init__(
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[DepositInterruptsRequest, DepositInterruptsResponse],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._call, self._tasks = call, tasks
+        self._waiting: deque[_Waiting] = deque()
+        self._calls = 0
+
+    async def deposit(self, deposit: Deposit, deadline: float) -> DepositResult:
+        """What became of the deposit. Raises TimeoutError at the deadline, a time of the loop's clock, and
+        what failed the call that the deposit was in: an AioRpcError, or Internal."""
+        waiting = _Waiting(deposit, deadline, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._leave()
+        async with asyncio.timeout_at(deadline):
+            return await waiting.result
+
+    def _leave(self) -> None:
+        while self._calls < MAX_CALLS and (together := self._take()):
+            self._calls += 1
+            self._tasks.create_task(self._send(together))
+
+    def _take(self) -> list[_Waiting]:
+        """The next deposits that fit a call; one that is too large for any travels alone."""
+        taken: list[_Waiting] = []
+        room_bytes = MAX_BYTES_PER_CALL
+        while self._waiting and len(taken) < MAX_DEPOSITS_PER_CALL:
+            if not self._waiting[0].result.done():
+                room_bytes -= self._waiting[0].deposit.ByteSize()
+                if taken and room_bytes < 0:
+                    break
+                taken.append(self._waiting[0])
+            self._waiting.popleft()
+        return taken
+
+    async def _send(self, together: list[_Waiting]) -> None:
+        timeout_seconds = max(one.deadline for one in together) - asyncio.get_running_loop().time()
+        request = DepositInterruptsRequest(deposits=[one.deposit for one in together])
+        try:
+            response = await self._call(request, timeout=timeout_seconds)
+            if len(response.results) != len(together):
+                log.error("results missing", deposits=len(together), results=len(response.results))
+                raise Internal
+            for one, result in zip(together, response.results, strict=True):
+                if not one.result.done():
+                    one.result.set_result(result)
+        except Exception as error:
+            for one in together:
+                if not one.result.done():
+                    one.result.set_exception(error)
+        finally:
+            self._calls -= 1
+            self._leave()

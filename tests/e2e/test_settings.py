@@ -1,0 +1,82 @@
+"""What the processes are told when they start, and what they say about it."""
+
+import asyncio
+import json
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.conftest import Postgres
+from tests.e2e.client import Client
+from tests.e2e.conftest import Spark
+from tests.e2e.databases import new_database
+from tests.e2e.processes import run, running
+from tests.e2e.sessions import create, nudge
+
+NOBODY_LISTENS = "127.0.0.1:1"
+# As Kubernetes makes for a service that is called spark.
+OF_KUBERNETES = {"SPARK_SERVICE_HOST": "10.0.0.1"}
+GOAL, NUDGE = "Find the blue lagoon.", "Mind the green reef."
+
+
+async def test_health_exits_0_where_a_service_is_serving_and_1_where_none_is(spark: Spark) -> None:
+    answers = await asyncio.gather(
+        run("agent_service", "health", SPARK_AGENT_LISTEN=spark.agent.address),
+        run("gateway", "health", SPARK_GATEWAY_LISTEN=spark.gateway.address),
+        run("agent_service", "health", SPARK_AGENT_LISTEN=NOBODY_LISTENS),
+        run("gateway", "health", SPARK_GATEWAY_LISTEN=NOBODY_LISTENS),
+    )
+    assert [code for code, _ in answers] == [0, 0, 1, 1]
+    assert not any("Traceback" in said for _, said in answers)
+
+
+async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: Path) -> None:
+    toml = tmp_path / "spark.toml"
+    toml.write_text('[models.local]\nbase_url = "http://127.0.0.1:8000/v1"\nbase_ulr = "oops"\n')
+    starts = {
+        "agent_service: SPARK_LEASE_SECONDS: ": run("agent_service", SPARK_LEASE_SECONDS="soon"),
+        f"agent_service: {toml}: unknown key models.local.base_ulr": run(
+            "agent_service", SPARK_CONFIG=str(toml)
+        ),
+        "gateway: SPARK_AGENT_ADDRESS: ": run("gateway", SPARK_AGENT_ADDRESS="a:1,b:2"),
+    }
+    for named, (code, said) in zip(starts, await asyncio.gather(*starts.values()), strict=True):
+        assert code == 2
+        assert said.startswith(named)
+        assert len(said.splitlines()) == 1
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def logs(postgres: Postgres, client: Client) -> AsyncIterator[list[dict]]:
+    """What both services log, with an unknown variable in their environment, while a nudge is posted and an
+    agent works on it."""
+    url = await new_database(postgres)
+    settings = {"SPARK_DATABASE_URL": url, "SPARK_DEMO_PACE": "0", "SPARK_LOG_LEVEL": "debug"}
+    async with (
+        running("agent_service", PIPE, **settings, **OF_KUBERNETES) as agent,
+        running("gateway", PIPE, SPARK_AGENT_ADDRESS=agent.address, **OF_KUBERNETES) as gateway,
+    ):
+        session_id = await create(
+            client.agent(agent.address), GOAL, model="demo", mode="SESSION_MODE_ON_INTERRUPT"
+        )
+        door = client.gateway(gateway.address)
+        posted = await door.call("PostInterrupt", interrupt=nudge(session_id, NUDGE))
+        async with door.stream("WatchInterrupt", interrupt_id=posted.interrupt.interrupt_id) as watch:
+            assert await watch.end() is None
+        assert [await gateway.stop(), await agent.stop()] == [0, 0]
+        said = [(await service.process.stderr.read()).decode() for service in (agent, gateway)]
+    yield [json.loads(line) for text in said for line in text.splitlines()]
+
+
+def test_an_unknown_variable_is_only_logged(logs: list[dict]) -> None:
+    naming = [line for line in logs if "SPARK_SERVICE_HOST" in json.dumps(line)]
+    assert len(naming) == 2
+
+
+def test_nothing_that_was_said_is_logged(logs: list[dict]) -> None:
+    text = json.dumps(logs, ensure_ascii=False)
+    assert "interrupt posted" in text
+    assert "lagoon" not in text
+    assert "reef" not in text

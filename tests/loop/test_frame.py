@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent_service.domain import Notification, Nudge
+from agent_service.loop.frame import frame, without_tag
+from tests.loop.story import TAG, interrupt
+
+PIECES = [TAG[:4], TAG[4:], TAG, "<interrupt-", "</interrupt-", ">\n"]
+hostile = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+# What is left of it when the tag in its middle is cut out.
+NESTED = f"{TAG[:4]}{TAG}{TAG[4:]}"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (Nudge("Look north.\nThen south."), "[user:ryan] Look north.\nThen south."),
+        (Notification("finetune.finished"), "[user:ryan] finetune.finished"),
+        (
+            Notification("finetune.finished", "run 7", "It is better.", '{"loss":0.1}'),
+            '[user:ryan] finetune.finished run 7\nIt is better.\ndata: {"loss":0.1}',
+        ),
+        (Notification("tick", data_json="{}"), "[user:ryan] tick\ndata: {}"),
+    ],
+)
+def test_a_frame_names_the_source_and_says_everything(body: Nudge | Notification, words: str) -> None:
+    shown = frame(interrupt(body, "user:ryan"), TAG)
+    assert shown == f"<interrupt-{TAG}>\n{words}\n</interrupt-{TAG}>"
+
+
+@example(Nudge(NESTED))
+@given(st.builds(Nudge, hostile) | st.builds(Notification, hostile, hostile, hostile, hostile))
+def test_nothing_in_an_interrupt_makes_a_frame_within_its_frame(body: Nudge | Notification) -> None:
+    shown = frame(interrupt(body), TAG)
+    assert shown.count(TAG) == 2
+    assert shown.startswith(f"<interrupt-{TAG}>\n[operator]")
+    assert shown.endswith(f"\n</interrupt-{TAG}>")
+
+
+@example(NESTED)
+@given(hostile)
+def test_a_text_is_without_the_tag_afterwards_however_it_was_put_together(text: str) -> None:
+    assert TAG not in without_tag(text, TAG)
+
+
+@given(st.text())
+def test_a_text_that_does_not_hold_the_tag_stays_as_it_is(text: str) -> None:
+    assert without_tag(text, TAG) == text

@@ -1,0 +1,64 @@
+"""The door over a real store, open to a real client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from agent_service.rpc.server import serve
+from agent_service.rpc.servicer import AgentService
+from agent_service.rpc.streams import LiveStreams
+from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from tests.support import LIMITS, Store
+
+if TYPE_CHECKING:
+    from spark.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+
+MODELS = ("local", "demo")
+TOOLS = ("now", "wait", "note")
+POLL_SECONDS, NOTICE_SECONDS = 0.05, 0.2
+# For streams that are to hear of news by hints alone.
+LONG = 3600.0
+
+
+@dataclass(frozen=True)
+class Door:
+    store: Store
+    port: int
+    channel: grpc.aio.Channel
+    stopping: asyncio.Event
+
+    @property
+    def stub(self) -> AgentServiceAsyncStub:
+        return AgentServiceStub(self.channel)
+
+
+def live_streams(
+    store: Store, poll_seconds: float, notice_seconds: float, stopping: asyncio.Event | None = None
+) -> LiveStreams:
+    stopping = stopping or asyncio.Event()
+    return LiveStreams(store.sessions, store.streams, store.wakeups, stopping, poll_seconds, notice_seconds)
+
+
+@asynccontextmanager
+async def open_door(store: Store, drain_seconds: float = 5) -> AsyncIterator[Door]:
+    stopping = asyncio.Event()
+    live = live_streams(store, POLL_SECONDS, NOTICE_SECONDS, stopping)
+    servicer = AgentService(store.sessions, store.deposits, store.streams, live, LIMITS, MODELS, TOOLS)
+    async with (
+        serve("127.0.0.1:0", servicer, stopping, insecure_listen=False, drain_seconds=drain_seconds) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield Door(store, port, channel, stopping)
+
+
+@pytest.fixture
+async def door(store: Store) -> AsyncIterator[Door]:
+    async with open_door(store) as opened:
+        yield opened

@@ -1,0 +1,100 @@
+import asyncio
+
+import pytest
+
+from agent_service.domain import DeltaKind, SessionId, Speaker, TextDelta, new_id
+from agent_service.wakeups import MAX_BUFFERED_DELTAS, Wakeups, Watch
+
+SESSION = SessionId(new_id())
+ANOTHER = SessionId(new_id())
+
+
+def delta(offset: int = 0) -> TextDelta:
+    return TextDelta(1, 1, 1, Speaker.ASSISTANT, DeltaKind.TEXT, offset, "a")
+
+
+async def wakes(watch: Watch) -> bool:
+    """Whether the watch has something to tell now: a wake-up takes some rounds of the event loop, no time."""
+    waiting = asyncio.ensure_future(watch.wait(3600))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    woken = waiting.done()
+    waiting.cancel()
+    return woken
+
+
+async def test_a_hint_before_the_wait_is_not_lost() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        wakeups.hint(SESSION)
+        assert await wakes(watch)
+
+
+async def test_hints_that_came_together_wake_once() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        wakeups.hint(SESSION)
+        wakeups.hint(SESSION)
+        assert await wakes(watch)
+        assert not await wakes(watch)
+
+
+async def test_a_wait_without_a_hint_ends_after_its_time_and_loses_no_later_hint() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        await watch.wait(0.001)
+        wakeups.hint(SESSION)
+        assert await wakes(watch)
+
+
+async def test_a_watch_hears_of_its_own_session_only() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        wakeups.hint(ANOTHER)
+        wakeups.say(ANOTHER, delta())
+        assert not await wakes(watch)
+        assert watch.take_deltas() == []
+
+
+async def test_text_wakes_every_watcher_and_is_taken_once() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as one, wakeups.watch(SESSION) as other:
+        wakeups.say(SESSION, delta(0))
+        wakeups.say(SESSION, delta(1))
+        for watch in (one, other):
+            assert await wakes(watch)
+            assert watch.take_deltas() == [delta(0), delta(1)]
+            assert watch.take_deltas() == []
+
+
+async def test_a_watcher_that_does_not_read_keeps_the_newest_text_and_no_more() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        for offset in range(MAX_BUFFERED_DELTAS + 3):
+            wakeups.say(SESSION, delta(offset))
+        kept = [heard.offset for heard in watch.take_deltas()]
+    assert kept == list(range(3, MAX_BUFFERED_DELTAS + 3))
+
+
+async def test_who_has_left_hears_nothing_and_who_stays_hears_on() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as stays:
+        with pytest.raises(ConnectionError), wakeups.watch(SESSION) as left:
+            raise ConnectionError
+        wakeups.hint(SESSION)
+        wakeups.say(SESSION, delta())
+        assert await wakes(stays)
+        assert not await wakes(left)
+        assert left.take_deltas() == []
+    wakeups.hint(SESSION)
+    assert not await wakes(stays)
+
+
+async def test_a_listener_hears_of_every_session_and_of_no_text() -> None:
+    wakeups = Wakeups()
+    heard: list[SessionId] = []
+    wakeups.listen(heard.append)
+    wakeups.hint(SESSION)
+    wakeups.hint(ANOTHER)
+    wakeups.say(SESSION, delta())
+    assert heard == [SESSION, ANOTHER]
