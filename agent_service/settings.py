@@ -7,13 +7,12 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -21,6 +20,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPARK_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 # Settings of the other processes, which share the environment with this one.
 _OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_GATEWAY_ADDRESS", "SPARK_AGENT_ADDRESS"}
 
@@ -64,14 +66,14 @@ class Settings(BaseSettings):
     database_url: str = ""
     data_dir: Path = Path("~/.local/share/spark")
     agent_listen: str = "127.0.0.1:50051"
-    lease_seconds: PositiveFloat = 10
-    poll_seconds: PositiveFloat = 1
+    lease_seconds: Seconds = 10
+    poll_seconds: Seconds = 1
     max_sessions: PositiveInt = 1000
-    drain_seconds: PositiveFloat = 10
+    drain_seconds: Seconds = 10
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     insecure_listen: bool = False
     config: Path | None = None
-    demo_pace: float = Field(default=1, ge=0)
+    demo_pace: float = Field(default=1, ge=0, allow_inf_nan=False)
 
     max_text_bytes: PositiveInt = 16 * 1024
     max_data_bytes: PositiveInt = 16 * 1024

@@ -43,7 +43,7 @@ from agent_service.wakeups import Wakeups
 T = TypeVar("T")
 
 LIMITS = Limits(max_text_bytes=16384, max_data_bytes=16384, max_pending=1000, max_pending_per_source=250)
-FROZEN = Frozen("You are an agent.", [])
+FROZEN = Frozen("You are an agent.", "[]")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The rows that make a transcript."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import TypeAlias
+from typing import Never, TypeAlias
 
-from agent_service.domain.ids import MessageId, SessionId, new_id
+from agent_service.domain.ids import JsonObject, MessageId, SessionId, new_id
 from agent_service.domain.interrupt import Interrupt
 
 INNER_VOICE_SOURCE = "inner_voice"
@@ -32,6 +33,23 @@ class ToolCall:
     call_id: str
     name: str
     arguments_json: str
+
+    def arguments(self) -> JsonObject:
+        """What the model wrote as arguments. Raises ValueError where that is no JSON object."""
+        try:
+            arguments = json.loads(self.arguments_json, parse_constant=_refuse)
+        except RecursionError:
+            raise ValueError("The arguments are not JSON that can be read: nested too deep") from None
+        except ValueError as error:
+            raise ValueError(f"The arguments are not JSON: {error}") from None
+        if not isinstance(arguments, dict):
+            raise ValueError("The arguments are not a JSON object.")
+        return arguments
+
+
+def _refuse(constant: str) -> Never:
+    """JSON has no NaN and no Infinity, though Python reads them."""
+    raise ValueError(f"{constant} is no number")
 
 
 @dataclass(frozen=True, slots=True)

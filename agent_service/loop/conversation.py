@@ -3,7 +3,6 @@
 A rebuild from the same rows gives the same messages byte for byte, and more rows only add at the end.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import assert_never
@@ -23,6 +22,7 @@ from agent_service.loop.placement import extend, place
 
 # Of a tool's answer the inner voice sees the beginning.
 MAX_VOICE_CHARACTERS = 2000
+NO_WORDS = "…"
 
 
 def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> list[JsonObject]:
@@ -72,8 +72,8 @@ def voice_messages(prompt: str, opening: str, tag: str, rows: Iterable[Message])
             case Text(text) if row.type is MessageType.USER:
                 extend(messages, "assistant", text)
             case Text(text):
-                if text:
-                    extend(messages, "user", text)
+                # Said even if it is nothing: two lines of the inner voice never become one.
+                extend(messages, "user", text or NO_WORDS)
             case unreachable:
                 assert_never(unreachable)
     return list(messages)
@@ -99,16 +99,16 @@ def _last_round(rows: Sequence[Message]) -> list[Message]:
 
 
 def _add_call(message: dict[str, Json], call: ToolCall) -> None:
-    function: JsonObject = {"name": call.name, "arguments": _sendable(call.arguments_json)}
+    function: JsonObject = {"name": call.name, "arguments": _sendable(call)}
     calls = message.setdefault("tool_calls", [])
     assert isinstance(calls, list)
     calls.append({"id": call.call_id, "type": "function", "function": function})
 
 
-def _sendable(arguments_json: str) -> str:
+def _sendable(call: ToolCall) -> str:
     """The arguments as the model wrote them, unless they would make servers refuse the whole request."""
     try:
-        arguments = json.loads(arguments_json)
+        call.arguments()
     except ValueError:
         return "{}"
-    return arguments_json if isinstance(arguments, dict) else "{}"
+    return call.arguments_json

@@ -15,8 +15,10 @@ def frame(interrupt: Interrupt, tag: str) -> str:
 
 
 def without_tag(text: str, tag: str) -> str:
-    """Text from outside, which must not pass for a frame."""
-    return text.replace(tag, "")
+    """Text from outside, which must not pass for a frame, nor become one when a part of it is taken out."""
+    while tag in text:
+        text = text.replace(tag, "")
+    return text
 
 
 def _words(interrupt: Interrupt) -> str:

@@ -1,11 +1,11 @@
 """A session in its holder's hands: the rows as the database has them, and where the turn stands."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent_service.domain import (
     Interrupt,
-    Json,
     JsonObject,
     Lease,
     Message,
@@ -47,7 +47,9 @@ class Work:
             lease,
             session,
             system_prompt(session.goal, snapshot.frame_tag) if prompt is None else prompt,
-            toolbox.specs(session.config.tools) if prompt is None else _tool_specs(snapshot.tool_specs),
+            toolbox.specs(session.config.tools)
+            if prompt is None
+            else _tool_specs(snapshot.tool_specs_json or "[]"),
             snapshot.frame_tag,
             snapshot.turn_open,
             snapshot.place,
@@ -65,7 +67,7 @@ class Work:
         specs: list[JsonObject] = [
             {"name": t.name, "description": t.description, "parameters": t.parameters} for t in self.tools
         ]
-        return Frozen(self.system_prompt, specs)
+        return Frozen(self.system_prompt, json.dumps(specs))
 
     @property
     def voice_has_spoken(self) -> bool:
@@ -119,6 +121,5 @@ def _delivered(interrupt: Interrupt) -> Message:
     )
 
 
-def _tool_specs(stored: Json) -> tuple[ToolSpec, ...]:
-    assert isinstance(stored, list)
-    return tuple(ToolSpec(**spec) for spec in stored)
+def _tool_specs(stored_json: str) -> tuple[ToolSpec, ...]:
+    return tuple(ToolSpec(**spec) for spec in json.loads(stored_json))

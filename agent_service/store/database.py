@@ -30,6 +30,9 @@ _SESSION_SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
 }
+# The statements of the pool look up by key. Left to itself the planner would settle on walks over whole tables,
+# which are best while the tables are small and nobody has counted their rows.
+_KEYED = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 OLDEST_POSTGRESQL = 16
 # Any number will do that nothing else in the database uses.
 _MIGRATION_LOCK = 7_283_941_650_118
@@ -108,7 +111,12 @@ async def open_database(url: str, pool_size: int = 10) -> AsyncIterator[Database
         "postgresql+asyncpg://", async_creator=lambda: _connect(url), pool_size=4, pool_pre_ping=True
     )
     async with asyncpg.create_pool(
-        url, min_size=1, max_size=pool_size, server_settings=_SESSION_SETTINGS, init=_speak_json, reset=_keep
+        url,
+        min_size=1,
+        max_size=pool_size,
+        server_settings=_SESSION_SETTINGS | _KEYED,
+        init=_speak_json,
+        reset=_keep,
     ) as pool:
         try:
             async with pool.acquire() as connection:

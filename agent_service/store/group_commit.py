@@ -47,6 +47,8 @@ class GroupCommit(Generic[Item, Outcome]):
                 await self._commit_group(group)
         finally:
             self._busy = False
+            for _, outcome in self._waiting:
+                outcome.cancel()
 
     async def _commit_group(self, group: Sequence[tuple[Item, asyncio.Future[Outcome]]]) -> None:
         waiting = [outcome for _, outcome in group]

@@ -95,12 +95,11 @@ def session(row: Row) -> Session:
 
 def reading(row: Row) -> SessionReading:
     """The columns of a reading, and `read_at`, the time at which they were read."""
-    due_at = get(row, "due_at", datetime, None)
     return SessionReading(
         session(row),
         _activity(row),
         get(row, "outstanding", int),
-        due_at if row["state"] == "active" and not row["lease_owner"] else None,
+        _next_turn_time(row),
         Usage(
             get(row, "input_tokens", int),
             get(row, "cached_input_tokens", int),
@@ -108,6 +107,14 @@ def reading(row: Row) -> SessionReading:
             get(row, "model_requests", int),
         ),
     )
+
+
+def _next_turn_time(row: Row) -> datetime | None:
+    """When work goes on by itself: when it is due, and not before a back-off is over."""
+    due_at = get(row, "due_at", datetime, None)
+    if due_at is None or row["state"] != "active" or row["lease_owner"]:
+        return None
+    return max(due_at, get(row, "not_before", datetime, None) or due_at)
 
 
 def _activity(row: Row) -> Activity:

@@ -14,7 +14,6 @@ from agent_service.domain import (
     EventType,
     Interrupt,
     InterruptState,
-    Json,
     Lease,
     Place,
     Placement,
@@ -68,7 +67,7 @@ class Frozen:
     """What the model is told at the start, kept from then on so that requests only grow at their end."""
 
     system_prompt: str
-    tool_specs: Json
+    tool_specs_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,5 +231,5 @@ async def _conclude(
         point.place.round,
         point.place.attempt,
         frozen and frozen.system_prompt,
-        frozen and frozen.tool_specs,
+        frozen and frozen.tool_specs_json,
     )

@@ -54,7 +54,7 @@ sessions = Table(
     Column("labels", JSONB, nullable=False),
     # What the model was told at the start, kept so that requests only grow at their end.
     Column("system_prompt", Text),
-    Column("tool_specs", JSONB),
+    Column("tool_specs", Text),
     Column("frame_tag", String(32), nullable=False),
     _count("revision", BigInteger),
     Column("next_position", BigInteger, nullable=False, server_default=text("1")),

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import NamedTuple, assert_never
 
 from agent_service.domain import (
-    Json,
     Lease,
     Message,
     MessageId,
@@ -150,7 +149,7 @@ class Snapshot:
 
     session: Session
     system_prompt: str | None
-    tool_specs: Json
+    tool_specs_json: str | None
     frame_tag: str
     turn_open: bool
     place: Place
@@ -172,7 +171,7 @@ class Transcript:
         return Snapshot(
             session(row),
             get(row, "system_prompt", str, None),
-            get(row, "tool_specs", list, None),
+            get(row, "tool_specs", str, None),
             get(row, "frame_tag", str),
             get(row, "turn_open", bool),
             Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),

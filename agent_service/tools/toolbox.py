@@ -1,6 +1,5 @@
 """The tools of a service, by name, and calls of them that cannot go wrong."""
 
-import json
 from collections.abc import Sequence
 
 import structlog
@@ -31,19 +30,16 @@ class Toolbox:
         return ToolResponse(call.call_id, call.name, self._cut(outcome.content), outcome.is_error)
 
     async def _outcome(self, call: ToolCall, offered: set[str]) -> ToolOutcome:
-        tool = self._tools.get(call.name) if call.name in offered else None
-        if tool is None:
-            return ToolOutcome(
-                f"There is no tool {call.name!r}. Tools: {', '.join(sorted(offered))}.", is_error=True
-            )
+        there_are = offered & self._tools.keys()
+        if call.name not in there_are:
+            names = ", ".join(sorted(there_are))
+            return ToolOutcome(f"There is no tool {call.name!r}. Tools: {names}.", is_error=True)
         try:
-            arguments = json.loads(call.arguments_json)
+            arguments = call.arguments()
         except ValueError as error:
-            return ToolOutcome(f"The arguments are not JSON: {error}", is_error=True)
-        if not isinstance(arguments, dict):
-            return ToolOutcome("The arguments are not a JSON object.", is_error=True)
+            return ToolOutcome(str(error), is_error=True)
         try:
-            return await tool.call(arguments)
+            return await self._tools[call.name].call(arguments)
         except Exception:
             _log.exception("tool failed", tool=call.name, call_id=call.call_id)
             return ToolOutcome(f"The tool {call.name} failed.", is_error=True)

@@ -37,7 +37,7 @@ def postgres_processes(data_dir: Path) -> list[psutil.Process]:
 async def test_a_session_outlives_a_kill_and_a_clean_stop_takes_the_database_along(
     data_dir: Path, client: Client
 ) -> None:
-    settings = {"SPARK_DATA_DIR": str(data_dir), "SPARK_DEMO_PACE": "0.05", "SPARK_LEASE_SECONDS": "1"}
+    settings = {"SPARK_DATA_DIR": str(data_dir), "SPARK_DEMO_PACE": "0.05", "SPARK_LEASE_SECONDS": "2"}
 
     async with running("agent_service", **settings) as service:
         agent = client.agent(service.address)

@@ -53,9 +53,7 @@ class Lives:
             ) as stream:
                 yield Life(agent, stream)
                 await service.kill()
-                broken_off = await stream.end()
-            assert broken_off
-            assert broken_off.code == "UNAVAILABLE"
+                assert await stream.end()
         self.pieces.append(facts(stream.responses))
 
 
@@ -80,7 +78,7 @@ async def survivor(
     database_url = await new_database(postgres)
     async with chat_server() as model:
         config = spark_toml(tmp_path_factory.mktemp("kill"), scripted=model.url)
-        settings = {"SPARK_DATABASE_URL": database_url, "SPARK_CONFIG": config, "SPARK_LEASE_SECONDS": "1"}
+        settings = {"SPARK_DATABASE_URL": database_url, "SPARK_CONFIG": config, "SPARK_LEASE_SECONDS": "2"}
         lives = Lives(client, settings)
         # While the model streams, and between a post and its delivery.
         async with lives.life() as life:

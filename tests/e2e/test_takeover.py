@@ -41,7 +41,7 @@ async def takeover(
         settings = {
             "SPARK_DATABASE_URL": database_url,
             "SPARK_CONFIG": config,
-            "SPARK_LEASE_SECONDS": "1",
+            "SPARK_LEASE_SECONDS": "2",
             "SPARK_POLL_SECONDS": "0.2",
         }
         replicas = await asyncio.gather(

@@ -214,5 +214,8 @@ async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
     snapshot = await store.transcript.load(work.lease)
-    assert (snapshot.system_prompt, snapshot.tool_specs) == (FROZEN.system_prompt, FROZEN.tool_specs)
+    assert (snapshot.system_prompt, snapshot.tool_specs_json) == (
+        FROZEN.system_prompt,
+        FROZEN.tool_specs_json,
+    )
     assert snapshot.place == Place(1, 1, 1)

@@ -127,7 +127,7 @@ def upgrade() -> None:
         sa.Column("config", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("labels", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("system_prompt", sa.Text(), nullable=True),
-        sa.Column("tool_specs", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("tool_specs", sa.Text(), nullable=True),
         sa.Column("frame_tag", sa.String(length=32), nullable=False),
         sa.Column("revision", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("next_position", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
