@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import assert_never
 
 from agent_service.domain import (
+    Content,
     Interrupt,
     Json,
     JsonObject,
@@ -30,7 +31,7 @@ def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> lis
     messages: list[dict[str, Json]] = [{"role": "system", "content": system_prompt}]
     reply: tuple[int, int] | None = None
     for row in rows:
-        match row.content:
+        match _untagged(row.content, tag):
             case Interrupt() as interrupt:
                 place(messages, interrupt.placement, frame(interrupt, tag))
             case ToolCall() as call:
@@ -38,12 +39,11 @@ def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> lis
                     messages.append({"role": "assistant", "content": ""})
                 _add_call(messages[-1], call)
             case ToolResponse(call_id, _, content):
-                answer = without_tag(content, tag)
-                messages.append({"role": "tool", "tool_call_id": call_id, "content": answer})
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
             case Text(text) if row.type is MessageType.ASSISTANT:
                 messages.append({"role": "assistant", "content": text})
                 if row.reasoning:
-                    messages[-1]["reasoning_content"] = row.reasoning
+                    messages[-1]["reasoning_content"] = without_tag(row.reasoning, tag)
             case Text(text):
                 extend(messages, "user", text)
             case unreachable:
@@ -60,15 +60,13 @@ def voice_messages(prompt: str, opening: str, tag: str, rows: Iterable[Message])
         {"role": "user", "content": opening},
     ]
     for row in rows:
-        match row.content:
+        match _untagged(row.content, tag):
             case Interrupt() as interrupt:
                 place(messages, interrupt.placement, frame(interrupt, tag))
             case ToolCall(_, name, arguments):
-                extend(messages, "user", without_tag(f"(I call {name} {arguments})", tag))
+                extend(messages, "user", f"(I call {name} {arguments})")
             case ToolResponse(_, name, content):
-                extend(
-                    messages, "user", without_tag(f"({name} answers: {content[:MAX_VOICE_CHARACTERS]})", tag)
-                )
+                extend(messages, "user", f"({name} answers: {content[:MAX_VOICE_CHARACTERS]})")
             case Text(text) if row.type is MessageType.USER:
                 extend(messages, "assistant", text)
             case Text(text):
@@ -96,6 +94,23 @@ def open_calls(rows: Sequence[Message]) -> list[ToolCall]:
 def _last_round(rows: Sequence[Message]) -> list[Message]:
     tail = takewhile(lambda row: (row.turn, row.round) == (rows[-1].turn, rows[-1].round), reversed(rows))
     return list(tail)[::-1]
+
+
+def _untagged(content: Content, tag: str) -> Content:
+    """What a row says, without the session's tag: only the frame of an interrupt has it."""
+    match content:
+        case Interrupt():
+            return content
+        case Text(text):
+            return Text(without_tag(text, tag))
+        case ToolCall(call_id, name, arguments):
+            return ToolCall(without_tag(call_id, tag), without_tag(name, tag), without_tag(arguments, tag))
+        case ToolResponse(call_id, name, said, is_error):
+            return ToolResponse(
+                without_tag(call_id, tag), without_tag(name, tag), without_tag(said, tag), is_error
+            )
+        case unreachable:
+            assert_never(unreachable)
 
 
 def _add_call(message: dict[str, Json], call: ToolCall) -> None:

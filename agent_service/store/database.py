@@ -30,7 +30,7 @@ _SESSION_SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
 }
-# The statements of the pool look up by key. Left to itself the planner would settle on walks over whole tables,
+# The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
 # which are best while the tables are small and nobody has counted their rows.
 _KEYED = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 OLDEST_POSTGRESQL = 16
