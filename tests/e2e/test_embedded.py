@@ -19,6 +19,8 @@ def data_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
+        for process in postgres_processes(Path(directory)):
+            process.kill()
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -30,7 +32,11 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def postgres_processes(data_dir: Path) -> list[psutil.Process]:
-    postmaster = psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
+    """Those of the server that runs in the directory, if one does."""
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    if not pid_file.exists():
+        return []
+    postmaster = psutil.Process(int(pid_file.read_text().split()[0]))
     return [postmaster, *postmaster.children(recursive=True)]
 
 
@@ -57,6 +63,7 @@ async def test_a_session_outlives_a_kill_and_a_clean_stop_takes_the_database_alo
         async with agent.stream("StreamTranscript", session_id=session_id) as whole:
             assert await whole.end() is None
         processes = postgres_processes(data_dir)
+        assert processes
         assert all(is_alive(process) for process in processes)
         assert await service.stop() == 0
 

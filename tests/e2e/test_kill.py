@@ -72,9 +72,7 @@ class Survivor:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def survivor(
-    postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Survivor]:
+async def survivor(postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Survivor:
     database_url = await new_database(postgres)
     async with chat_server() as model:
         config = spark_toml(tmp_path_factory.mktemp("kill"), scripted=model.url)
@@ -105,7 +103,7 @@ async def survivor(
                 for one in (first, second)
             ]
     prompts = [asked.body for asked in model.received]
-    yield Survivor(whole, lives.pieces, prompts, first, second, *now)
+    return Survivor(whole, lives.pieces, prompts, first, second, *now)
 
 
 def test_the_open_turn_goes_on_where_it_stood_and_is_not_started_again(survivor: Survivor) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from uuid import uuid4
 
 import grpc
 import pytest
@@ -18,7 +17,7 @@ from tests.e2e.databases import contents
 
 OF_PYTHON = re.compile(r"Traceback|\w(Error|Exception)\b|<class | object at 0x|asyncpg|sqlalchemy|pydantic")
 
-UNKNOWN_ID = str(uuid4())
+UNKNOWN_ID = "00000000-0000-7000-8000-000000000000"
 LONG_TEXT = "x" * (16 * 1024 + 1)
 QUIET = {"model": "demo", "mode": "SESSION_MODE_ON_INTERRUPT"}
 
@@ -167,7 +166,7 @@ async def test_a_watch_of_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "method", "request_fields"),
+    ("kind", "field", "method", "fields"),
     [
         (INVALID, "session", "CreateSession", {}),
         (INVALID, "session.goal", "CreateSession", {"session": {}}),
@@ -187,11 +186,12 @@ async def test_a_watch_of_nothing_is_refused(
         (INVALID, "page_token", "ListSessions", {"page_token": "next"}),
         (INVALID, "deposits", "DepositInterrupts", {"deposits": [{}] * 501}),
     ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else str(value)[:60],
 )
 async def test_the_agent_service_refuses_a_bad_request_by_its_name(
-    spark: Spark, kind: tuple[str, str], field: str, method: str, request_fields: dict
+    spark: Spark, kind: tuple[str, str], field: str, method: str, fields: dict
 ) -> None:
-    check(await spark.agent.refusal(method, **request_fields), kind, field)
+    check(await spark.agent.refusal(method, **fields), kind, field)
 
 
 async def test_a_cursor_from_the_future_is_refused(spark: Spark, sessions: Sessions) -> None:

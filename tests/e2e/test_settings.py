@@ -3,7 +3,6 @@
 import asyncio
 import json
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
@@ -49,9 +48,9 @@ async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def logs(postgres: Postgres, client: Client) -> AsyncIterator[list[dict]]:
-    """What both services log, with an unknown variable in their environment, while a nudge is posted and an
-    agent works on it."""
+async def logs(postgres: Postgres, client: Client) -> dict[str, list[dict]]:
+    """The lines that each service logs, with an unknown variable in its environment, while a nudge is posted
+    and an agent works on it."""
     url = await new_database(postgres)
     settings = {"SPARK_DATABASE_URL": url, "SPARK_DEMO_PACE": "0", "SPARK_LOG_LEVEL": "debug"}
     async with (
@@ -66,16 +65,19 @@ async def logs(postgres: Postgres, client: Client) -> AsyncIterator[list[dict]]:
         async with door.stream("WatchInterrupt", interrupt_id=posted.interrupt.interrupt_id) as watch:
             assert await watch.end() is None
         assert [await gateway.stop(), await agent.stop()] == [0, 0]
-        said = [(await service.process.stderr.read()).decode() for service in (agent, gateway)]
-    yield [json.loads(line) for text in said for line in text.splitlines()]
+        said = {
+            "agent_service": await agent.process.stderr.read(),
+            "gateway": await gateway.process.stderr.read(),
+        }
+    return {name: [json.loads(line) for line in text.splitlines()] for name, text in said.items()}
 
 
-def test_an_unknown_variable_is_only_logged(logs: list[dict]) -> None:
-    naming = [line for line in logs if "SPARK_SERVICE_HOST" in json.dumps(line)]
-    assert len(naming) == 2
+def test_an_unknown_variable_is_only_logged(logs: dict[str, list[dict]]) -> None:
+    for lines in logs.values():
+        assert [line for line in lines if "SPARK_SERVICE_HOST" in json.dumps(line)]
 
 
-def test_nothing_that_was_said_is_logged(logs: list[dict]) -> None:
+def test_nothing_that_was_said_is_logged(logs: dict[str, list[dict]]) -> None:
     text = json.dumps(logs, ensure_ascii=False)
     assert "interrupt posted" in text
     assert "lagoon" not in text

@@ -1,6 +1,5 @@
 """SIGTERM: whoever watches is told at once, and what is under way is handed over to another replica."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from spark.agent.v1.event_pb2 import Event
 from spark.agent.v1.interrupt_pb2 import INTERRUPT_STATE_PENDING, INTERRUPT_STATE_SEEN
 from tests.conftest import Postgres
-from tests.e2e.client import Client, Refused
+from tests.e2e.client import Client, Door, Refused, Stream
 from tests.e2e.databases import connected, new_database
 from tests.e2e.events import facts, has, in_bytes, kind, last_revision, of_kind, rows
 from tests.e2e.processes import running, spark_toml
@@ -48,10 +47,14 @@ class Stopped:
     last_watched: list[int]
 
 
+async def reopened(agent: Door, session_id: str, stream: Stream) -> Session:
+    """A session of which a stream has brought the beginning, with the rest of it, and read again whole."""
+    rest = await turn(agent, session_id, last_revision(stream.responses))
+    return Session(facts(stream.responses), rest, await turn(agent, session_id))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stopped(
-    postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stopped]:
+async def stopped(postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     """Two replies are awaited and one interrupt is pending when the gateway is stopped, then the replica."""
     url = await new_database(postgres)
     async with chat_server() as model, connected(url) as database:
@@ -66,11 +69,10 @@ async def stopped(
             running("gateway", SPARK_AGENT_ADDRESS=replica.address) as gateway,
         ):
             agent, door = client.agent(replica.address), client.gateway(gateway.address)
-            patient_id, cut_off_id = (
-                await create(agent, PATIENT, **CONFIG),
-                await create(agent, CUT_OFF, **CONFIG),
-            )
-            patient_request, _ = await model.asked(PATIENT), await model.asked(CUT_OFF)
+            patient_id = await create(agent, PATIENT, **CONFIG)
+            patient_request = await model.asked(PATIENT)
+            cut_off_id = await create(agent, CUT_OFF, **CONFIG)
+            await model.asked(CUT_OFF)
             hurry = nudge(patient_id, "Hurry up.")
             interrupt_id = (await door.call("PostInterrupt", interrupt=hurry)).interrupt.interrupt_id
 
@@ -100,17 +102,11 @@ async def stopped(
                 await patient_again.answer("I hurry.")
                 await cut_off_again.answer("As if nothing had happened.")
                 agent = client.agent(successor.address)
-                patient, cut_off = [
-                    Session(
-                        facts(before.responses),
-                        await turn(agent, session_id, last_revision(before.responses)),
-                        await turn(agent, session_id),
-                    )
-                    for before, session_id in ((patient_stream, patient_id), (cut_off_stream, cut_off_id))
-                ]
+                patient = await reopened(agent, patient_id, patient_stream)
+                cut_off = await reopened(agent, cut_off_id, cut_off_stream)
                 async with agent.stream("WatchInterrupt", interrupt_id=interrupt_id) as last_watch:
                     assert await last_watch.end() is None
-    yield Stopped(
+    return Stopped(
         watch_end,
         [response.interrupt.state for response in watch.responses],
         gateway_exit,

@@ -1,7 +1,6 @@
 """The story of the project, by a client that knows the contract from reflection alone: an agent works on its
 own, somebody nudges it in the middle of a turn, and it goes on accordingly."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest_asyncio
@@ -42,7 +41,7 @@ class Story:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def story(spark: Spark) -> AsyncIterator[Story]:
+async def story(spark: Spark) -> Story:
     session_id = await create(spark.agent, "Keep the lamp lit.", model="demo")
     async with spark.agent.stream("StreamTranscript", session_id=session_id, include_deltas=True) as stream:
         await stream.until(
@@ -54,7 +53,7 @@ async def story(spark: Spark) -> AsyncIterator[Story]:
         await stream.until(has("turn_ended"))
         await spark.agent.call("EndSession", session_id=session_id)
         stream_end = await stream.end()
-    yield Story(
+    return Story(
         facts(stream.responses),
         deltas(stream.responses),
         stream_end,

@@ -1,7 +1,6 @@
 """A replica that stands still loses its sessions to another one, and finds its way back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -30,9 +29,7 @@ class Takeover:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def takeover(
-    postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Takeover]:
+async def takeover(postgres: Postgres, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Takeover:
     """The holder of a session is frozen in the middle of a reply. It gets the rest of it when it is thawed,
     while the other replica has the same round in hand."""
     database_url = await new_database(postgres)
@@ -69,7 +66,7 @@ async def takeover(
         later_id = await create(thawed, "Later.", **CONFIG)
         await (await model.asked("Later.")).answer("Later words.")
         later = await turn(thawed, later_id)
-    yield Takeover(events, at_takeover, after_thaw, exit_code, later)
+    return Takeover(events, at_takeover, after_thaw, exit_code, later)
 
 
 def test_another_replica_takes_the_session_over_in_the_open_turn(takeover: Takeover) -> None:

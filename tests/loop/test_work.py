@@ -150,3 +150,15 @@ async def test_the_inner_voice_speaks_once_a_turn(store: Store) -> None:
         work.lease, work.next_position, work.place, [assistant("Done.")], Usage()
     )
     assert not (await begin_turn(store, session_id)).voice_has_spoken
+
+
+async def test_the_inner_voice_has_spoken_though_a_summary_stands_for_its_words(store: Store) -> None:
+    work = await begin_turn(store, await store.session())
+    await append(store, work, user("Begin."))
+    await begin_round(store, work)
+    await append(store, work, NewMessage(MessageType.SUMMARY, Text("It began.")))
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE messages SET covers_through_position = 1 WHERE type = 'summary'")
+    rebuilt = await hold(store, work.lease, toolbox())
+    assert [row.type for row in rebuilt.rows] == [MessageType.SUMMARY]
+    assert rebuilt.voice_has_spoken
