@@ -86,7 +86,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
         agent = Agent(
             Transcript(database, wakeups),
             SafePoints(database, wakeups, RENDER_VERSION),
-            models,
+            models.named,
             toolbox,
             wakeups,
             stopping,

@@ -15,9 +15,7 @@ from uuid import uuid4
 from agent_service.domain import Lease, NewSession, ReplicaId, SessionConfig, SessionId
 from agent_service.loop.agent import Agent
 from agent_service.loop.frame import RENDER_VERSION
-from agent_service.model import Chunk, Model, Request, ToolCallPiece
-from agent_service.model.registry import Models
-from agent_service.settings import Config
+from agent_service.model import Chunk, Request, ToolCallPiece
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.leases import Leases, register
 from agent_service.store.safe_points import SafePoints
@@ -72,27 +70,17 @@ class CallingModel:
         yield next(self._replies)
 
 
-class OneModel(Models):
-    """Whatever a session calls its model, it is this one."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(Config(), demo_pace=0)
-        self._model = model
-
-    def named(self, name: str) -> Model:
-        return self._model
-
-
 class Bench:
     """The agent with the real store, and sessions for it."""
 
     def __init__(self, database: Database, replica: ReplicaId) -> None:
         self._database, self._replica, wakeups = database, replica, Wakeups()
         self._sessions, self._leases = Sessions(database, wakeups), Leases(database)
+        model = CallingModel(CALLS_PER_TURN)
         self._agent = Agent(
             Transcript(database, wakeups),
             SafePoints(database, wakeups, RENDER_VERSION),
-            OneModel(CallingModel(CALLS_PER_TURN)),
+            lambda name: model,
             Toolbox(builtin_tools(), max_output_bytes=1024),
             wakeups,
             stopping=Event(),

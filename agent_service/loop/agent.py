@@ -7,7 +7,7 @@ to nothing. After each of them the database says where the turn stands, and the 
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -31,7 +31,6 @@ from agent_service.loop.conversation import voice_messages
 from agent_service.loop.deltas import Deltas
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
-from agent_service.model.registry import Models
 from agent_service.store.safe_points import SafePoint, SafePoints
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
@@ -54,7 +53,8 @@ class Agent:
 
     transcript: Transcript
     safe_points: SafePoints
-    models: Models
+    # The model of a name. Raises ConfigNotFound.
+    model: Callable[[str], Model]
     toolbox: Toolbox
     wakeups: Wakeups
     # Set when the service is about to stop: turns then leave off at their next safe point, open.
@@ -190,7 +190,7 @@ class Agent:
 
     def _model(self, name: str) -> Model:
         try:
-            return self.models.named(name)
+            return self.model(name)
         except ConfigNotFound as error:
             raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
 

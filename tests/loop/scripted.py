@@ -75,21 +75,11 @@ class ScriptedModel:
         return [request.messages for request in self.requests]
 
 
-@dataclass(frozen=True)
-class OneModel:
-    """A registry with one model under every name."""
-
-    model: Model
-
-    def named(self, name: str) -> Model:
-        return self.model
-
-
 def agent(store: Store, model: Model, stopping: asyncio.Event | None = None) -> Agent:
     return Agent(
         store.transcript,
         store.safe_points,
-        OneModel(model),  # type: ignore[arg-type]
+        lambda name: model,
         Toolbox(builtin_tools(), max_output_bytes=1000),
         store.wakeups,
         stopping or asyncio.Event(),
