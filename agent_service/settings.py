@@ -36,7 +36,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_url: str
+    base_url: str = Field(pattern=r"^https?://")
     model: str = ""
     api_key_env: str = ""
     context_window: PositiveInt | None = None
@@ -61,7 +61,9 @@ class Config(BaseModel):
 class Settings(BaseSettings):
     """The agent service's environment. Each field is the variable SPARK_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     database_url: str = ""
     data_dir: Path = Path("~/.local/share/spark")
@@ -123,11 +125,13 @@ def load() -> tuple[Settings, Config]:
     if not settings.config:
         return settings, Config()
     try:
-        return settings, Config.model_validate(tomllib.loads(settings.config.read_text()))
+        return settings, Config.model_validate(tomllib.loads(settings.config.expanduser().read_text()))
     except ValidationError as error:
         raise SettingsError(f"{settings.config}: {_first_problem(error)}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"SPARK_CONFIG: {settings.config}: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"SPARK_CONFIG: {settings.config}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"SPARK_CONFIG: {settings.config}: not TOML: {error}") from None
 
 
 def unknown_variables() -> list[str]:

@@ -26,6 +26,7 @@ FLOORS = {
     "agent_service.tools": 3,
     "agent_service.loop": 4,
     "agent_service.rpc": 5,
+    "agent_service.service": 6,
     "agent_service.__main__": 6,
 }
 # They meet in the store and in wakeups.

@@ -145,12 +145,13 @@ def test_spark_toml_names_models(spark_toml: Callable[[str], None]) -> None:
     ("text", "problem"),
     [
         ("modles = 1", "unknown key modles"),
-        ("[models.x]\nbase_url = 'u'\nfoo = 1", "unknown key models.x.foo"),
+        ("[models.x]\nbase_url = 'http://u'\nfoo = 1", "unknown key models.x.foo"),
         ("[models.x]\nmodel = 'm'", "models.x.base_url: "),
-        ("[models.x]\nbase_url = 'u'\ncontext_window = 0", "models.x.context_window: "),
-        ("[models.x]\nbase_url = 'u'\nplacement = 'above'", "models.x.placement: "),
+        ("[models.x]\nbase_url = '127.0.0.1:8000'", "models.x.base_url: "),
+        ("[models.x]\nbase_url = 'http://u'\ncontext_window = 0", "models.x.context_window: "),
+        ("[models.x]\nbase_url = 'http://u'\nplacement = 'above'", "models.x.placement: "),
         ("models = 3", "models: "),
-        ("[models.demo]\nbase_url = 'u'", "models: the name demo is taken"),
+        ("[models.demo]\nbase_url = 'http://u'", "models: the name demo is taken"),
     ],
 )
 def test_what_is_wrong_in_spark_toml_is_named(

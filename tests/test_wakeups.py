@@ -56,6 +56,17 @@ async def test_a_watch_hears_of_its_own_session_only() -> None:
         assert watch.take_deltas() == []
 
 
+async def test_a_wait_that_ends_by_text_alone_says_that_there_is_nothing_new_to_read() -> None:
+    wakeups = Wakeups()
+    with wakeups.watch(SESSION) as watch:
+        wakeups.say(SESSION, delta())
+        assert not await watch.wait(3600)
+        wakeups.hint(SESSION)
+        wakeups.say(SESSION, delta())
+        assert await watch.wait(3600)
+        assert await watch.wait(0.001)
+
+
 async def test_text_wakes_every_watcher_and_is_taken_once() -> None:
     wakeups = Wakeups()
     with wakeups.watch(SESSION) as one, wakeups.watch(SESSION) as other:

@@ -38,10 +38,10 @@ class ToolCall:
         """What the model wrote as arguments. Raises ValueError where that is no JSON object."""
         try:
             arguments = json.loads(self.arguments_json, parse_constant=_refuse)
-        except RecursionError:
-            raise ValueError("The arguments are not JSON that can be read: nested too deep") from None
-        except ValueError as error:
-            raise ValueError(f"The arguments are not JSON: {error}") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The arguments are not JSON: {error.msg} at character {error.pos}") from None
+        except (ValueError, RecursionError):
+            raise ValueError("The arguments are not JSON that can be read") from None
         if not isinstance(arguments, dict):
             raise ValueError("The arguments are not a JSON object.")
         return arguments

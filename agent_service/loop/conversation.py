@@ -29,13 +29,12 @@ NO_WORDS = "…"
 def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> list[JsonObject]:
     """The conversation as the agent has it: its own words are the assistant's."""
     messages: list[dict[str, Json]] = [{"role": "system", "content": system_prompt}]
-    reply: tuple[int, int] | None = None
     for row in rows:
         match _untagged(row.content, tag):
             case Interrupt() as interrupt:
                 place(messages, interrupt.placement, frame(interrupt, tag))
             case ToolCall() as call:
-                if reply != (row.turn, row.round):
+                if messages[-1]["role"] != "assistant":
                     messages.append({"role": "assistant", "content": ""})
                 _add_call(messages[-1], call)
             case ToolResponse(call_id, _, content):
@@ -48,8 +47,6 @@ def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> lis
                 extend(messages, "user", text)
             case unreachable:
                 assert_never(unreachable)
-        of_agent = row.type in (MessageType.ASSISTANT, MessageType.TOOL_CALL)
-        reply = (row.turn, row.round) if of_agent else None
     return list(messages)
 
 

@@ -15,10 +15,9 @@ def frame(interrupt: Interrupt, tag: str) -> str:
 
 
 def without_tag(text: str, tag: str) -> str:
-    """Text from outside, which must not pass for a frame, nor become one when a part of it is taken out."""
-    while tag in text:
-        text = text.replace(tag, "")
-    return text
+    """Text from outside, which must not pass for a frame. What takes its place can be in no tag: the rest
+    of a text never closes up to one."""
+    return text.replace(tag, "_")
 
 
 def _words(interrupt: Interrupt) -> str:

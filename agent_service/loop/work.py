@@ -96,7 +96,7 @@ class Work:
 
     def enter(self, point: SafePoint) -> None:
         """Go on from a safe point with what was delivered there."""
-        self.place = point.place
+        self.turn_open, self.place = True, point.place
         self.append(_delivered(interrupt) for interrupt in point.delivered)
         self.unseen.extend(interrupt.interrupt_id for interrupt in point.delivered)
 

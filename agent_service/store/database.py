@@ -14,13 +14,16 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agent_service.errors import Unavailable
+from agent_service.settings import SettingsError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+    Pool = asyncpg.Pool[asyncpg.Record]
     Own = asyncpg.Connection[asyncpg.Record]
     Hot = Own | PoolConnectionProxy[asyncpg.Record]
 else:
+    Pool = asyncpg.Pool
     Own = Hot = asyncpg.Connection
 
 # A holder of a row lock that stops in the middle holds up others no longer than this.
@@ -39,14 +42,10 @@ _MIGRATION_LOCK = 7_283_941_650_118
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-class UnsafeDatabase(Exception):
-    """The database is set up in a way that would break a promise. The text says which and how to mend it."""
-
-
 class Database:
     """One pool for the statements that must be fast, an engine for the rest."""
 
-    def __init__(self, url: str, pool: "asyncpg.Pool[asyncpg.Record]", engine: AsyncEngine) -> None:
+    def __init__(self, url: str, pool: Pool, engine: AsyncEngine) -> None:
         self._url, self._pool, self.engine = url, pool, engine
 
     @asynccontextmanager
@@ -85,6 +84,10 @@ def translated() -> Iterator[None]:
     except asyncpg.DataError:
         # A mistake in this code, though the driver counts it among the errors of its interface.
         raise
+    except asyncpg.IntegrityConstraintViolationError as error:
+        # It quotes the row, and rows hold content, which is not logged.
+        error.detail = None
+        raise
     except (
         OSError,
         asyncpg.InterfaceError,
@@ -105,31 +108,46 @@ def translated() -> Iterator[None]:
 async def open_database(url: str, pool_size: int = 10) -> AsyncIterator[Database]:
     """Open and check the database at a URL, which goes to the driver unchanged.
 
-    Raises UnsafeDatabase for a setting that would make an acknowledgement a lie.
+    Raises SettingsError where it cannot be had, or is set up so that an acknowledgement would be a lie.
     """
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: _connect(url), pool_size=4, pool_pre_ping=True
+        "postgresql+asyncpg://",
+        async_creator=lambda: _connect(url),
+        pool_size=4,
+        pool_pre_ping=True,
+        hide_parameters=True,
     )
-    async with asyncpg.create_pool(
-        url,
-        min_size=1,
-        max_size=pool_size,
-        server_settings=_SESSION_SETTINGS | _KEYED,
-        init=_speak_json,
-        reset=_keep,
-    ) as pool:
+    async with await _pool(url, pool_size) as pool:
         try:
             async with pool.acquire() as connection:
-                if await connection.fetchval("SHOW synchronous_commit") == "off":
-                    raise UnsafeDatabase(
-                        "synchronous_commit is off, so a commit may be lost after its acknowledgement: "
-                        "set it to on, or higher, for this database or user"
-                    )
-                if connection.get_server_version().major < OLDEST_POSTGRESQL:
-                    raise UnsafeDatabase(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed")
+                await _check(connection)
             yield Database(url, pool, engine)
         finally:
             await engine.dispose()
+
+
+async def _pool(url: str, size: int) -> Pool:
+    try:
+        return await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            server_settings=_SESSION_SETTINGS | _KEYED,
+            init=_speak_json,
+            reset=_keep,
+        )
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise SettingsError(f"SPARK_DATABASE_URL: the database cannot be opened: {error}") from error
+
+
+async def _check(connection: Hot) -> None:
+    if connection.get_server_version().major < OLDEST_POSTGRESQL:
+        raise SettingsError(f"SPARK_DATABASE_URL: PostgreSQL {OLDEST_POSTGRESQL} or newer is needed")
+    if await connection.fetchval("SHOW synchronous_commit") == "off":
+        raise SettingsError(
+            "SPARK_DATABASE_URL: synchronous_commit is off, so that an acknowledged commit may be lost; "
+            "set it to on, or higher, for this database or user"
+        )
 
 
 async def migrate(database: Database) -> None:

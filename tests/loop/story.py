@@ -1,10 +1,12 @@
 """Transcripts as the holder of a session commits them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent_service.domain import (
     INNER_VOICE_SOURCE,
+    Content,
     Delivery,
     Fact,
     Interrupt,
@@ -67,9 +69,7 @@ class Story:
     def respond(self, call_id: str, content: str, name: str = "now") -> None:
         self._commit([(MessageType.TOOL_RESPONSE, ToolResponse(call_id, name, content), "", "")])
 
-    def _commit(
-        self, rows: list[tuple[MessageType, Text | ToolCall | ToolResponse | Interrupt, str, str]]
-    ) -> None:
+    def _commit(self, rows: Sequence[tuple[MessageType, Content, str, str]]) -> None:
         first = len(self.rows) + 1
         self.commits.append(
             [

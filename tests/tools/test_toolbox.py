@@ -65,6 +65,7 @@ async def test_a_tool_that_is_offered_no_longer_by_the_service_is_not_among_the_
         "{",
         "north",
         '{"a": 1} more',
+        '{"a": NaN}',
         '{"a": ' + "1" * 5000 + "}",
         '{"a": ' + "[" * 100_000,
         "[]",

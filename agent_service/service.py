@@ -1,0 +1,142 @@
+"""The service put together: database, models, loop and door, opened in order and closed in reverse."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+
+from agent_service.loop.agent import Agent
+from agent_service.loop.dispatcher import Dispatcher
+from agent_service.loop.frame import RENDER_VERSION
+from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.model.registry import Models
+from agent_service.rpc.server import serve
+from agent_service.rpc.servicer import AgentService
+from agent_service.rpc.streams import LiveStreams
+from agent_service.settings import Config, Settings, limits, unknown_variables
+from agent_service.store.database import Database, migrate, open_database
+from agent_service.store.deposits import Deposits
+from agent_service.store.embedded import embedded_postgres
+from agent_service.store.leases import Leases
+from agent_service.store.safe_points import SafePoints
+from agent_service.store.sessions import Sessions
+from agent_service.store.streams import Streams
+from agent_service.store.transcript import Transcript
+from agent_service.tools import Toolbox
+from agent_service.tools.builtin import builtin_tools
+from agent_service.wakeups import Wakeups
+
+_log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError."""
+    _configure_logs(settings.log_level)
+    with _database_url(settings) as url:
+        asyncio.run(_serve(settings, config, url))
+
+
+def migrate_only(settings: Settings) -> None:
+    """Bring the schema up. Raises SettingsError."""
+    with _database_url(settings) as url:
+        asyncio.run(_migrate(url))
+
+
+@contextmanager
+def _database_url(settings: Settings) -> Iterator[str]:
+    if settings.database_url:
+        yield settings.database_url
+        return
+    with embedded_postgres(settings.data_dir) as url:
+        yield url
+
+
+async def _migrate(url: str) -> None:
+    async with open_database(url) as database:
+        await migrate(database)
+
+
+async def _serve(settings: Settings, config: Config, url: str) -> None:
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    if unknown := unknown_variables():
+        _log.warning("unknown variables", names=unknown)
+    models = Models(config, settings.demo_pace)
+    toolbox = Toolbox(builtin_tools(), settings.max_tool_output_bytes)
+    wakeups, stopping = Wakeups(), asyncio.Event()
+    async with open_database(url) as database:
+        await migrate(database)
+        agent = Agent(
+            Transcript(database, wakeups),
+            SafePoints(database, wakeups, RENDER_VERSION),
+            models.named,
+            toolbox,
+            wakeups,
+            stopping,
+        )
+        async with (
+            _door(settings, database, wakeups, models, toolbox, stopping) as address,
+            LeaseKeeper(database, address, settings.lease_seconds) as keeper,
+            asyncio.TaskGroup() as tasks,
+        ):
+            dispatcher = Dispatcher(
+                Leases(database),
+                keeper,
+                agent.run,
+                wakeups,
+                stopping,
+                settings.max_sessions,
+                settings.poll_seconds,
+            )
+            tasks.create_task(dispatcher.serve(settings.drain_seconds))
+            sys.stdout.write(f"listening {address}\n")
+            sys.stdout.flush()
+            _log.info("listening", address=address, models=models.names)
+            await stop.wait()
+            _log.info("stopping", drain_seconds=settings.drain_seconds)
+            dispatcher.stop()
+    await models.close()
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def _door(
+    settings: Settings,
+    database: Database,
+    wakeups: Wakeups,
+    models: Models,
+    toolbox: Toolbox,
+    stopping: asyncio.Event,
+) -> AsyncIterator[str]:
+    """The gRPC server, open to callers; gives its address."""
+    sessions, streams = Sessions(database, wakeups), Streams(database)
+    live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
+    async with Deposits(database, wakeups, limits(settings)) as deposits:
+        servicer = AgentService(
+            sessions, deposits, streams, live, limits(settings), models.names, toolbox.names
+        )
+        async with serve(
+            settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
+        ) as port:
+            yield f"{settings.agent_listen.rpartition(':')[0]}:{port}"
+
+
+def _configure_logs(level: str) -> None:
+    """One JSON object a line on stderr. What libraries say below a warning is noise."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
