@@ -7,7 +7,7 @@ that streams in this process; the dispatcher hears of every session.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from agent_service.domain import SessionId, TextDelta
 
@@ -21,6 +21,7 @@ class Watch:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._hinted = False
+        self._last_news = asyncio.get_running_loop().time()
         self._deltas: deque[TextDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
 
     def hint(self) -> None:
@@ -31,16 +32,22 @@ class Watch:
         self._deltas.append(delta)
         self._event.set()
 
-    async def wait(self, timeout_seconds: float) -> bool:
-        """Return at the next hint or delta, or after the time. False where only deltas came: the database has
-        nothing new then, since the facts that text belongs to are hinted before it is said."""
-        try:
-            await asyncio.wait_for(self._event.wait(), timeout_seconds)
-        except TimeoutError:
-            return True
-        hinted, self._hinted = self._hinted, False
+    async def wait(self, poll_seconds: float) -> bool:
+        """Return at the next hint or delta, and at the latest when the poll is due.
+
+        True where the database may have news: at a hint, and so long after the last True, whatever text came
+        meanwhile. False where only text came: the facts that it belongs to were hinted before it was said.
+        """
+        clock, poll_time = asyncio.get_running_loop().time, self._last_news + poll_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(poll_time):
+                await self._event.wait()
+        news = self._hinted or clock() >= poll_time
+        self._hinted = False
         self._event.clear()
-        return hinted
+        if news:
+            self._last_news = clock()
+        return news
 
     def take_deltas(self) -> list[TextDelta]:
         taken = list(self._deltas)

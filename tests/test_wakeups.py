@@ -109,3 +109,13 @@ async def test_a_listener_hears_of_every_session_and_of_no_text() -> None:
     wakeups.hint(ANOTHER)
     wakeups.say(SESSION, delta())
     assert heard == [SESSION, ANOTHER]
+
+
+async def test_the_poll_comes_however_much_text_is_said() -> None:
+    wakeups, session_id = Wakeups(), SessionId(new_id())
+    with wakeups.watch(session_id) as watch:
+        polled = False
+        async with asyncio.timeout(30):
+            while not polled:
+                wakeups.say(session_id, TextDelta(1, 1, 1, Speaker.ASSISTANT, DeltaKind.TEXT, 0, "word"))
+                polled = await watch.wait(0.05)

@@ -40,6 +40,8 @@ _log = structlog.get_logger(__name__)
 
 _NO_USAGE = Usage()
 _MAX_PAUSE_SECONDS = 60.0
+# A server may ask for more patience, but not for an agent that nobody can reach.
+_MAX_RETRY_AFTER_SECONDS = 600.0
 ORPHANED = "The outcome of this call is not known: the service stopped while it ran. It was not run again."
 
 
@@ -61,28 +63,39 @@ class Agent:
     stopping: asyncio.Event
 
     async def run(self, lease: Lease) -> None:
-        """Work until the turn ends or the session is given back. Raises Unavailable."""
+        """Work until the turn ends or the session is given back. Raises Unavailable: then nobody knows what
+        was written last, and the session is to be forgotten until it is claimed again."""
         log = _log.bind(session_id=str(lease.session_id), epoch=lease.epoch)
         try:
-            work = Work.of(lease, await self.transcript.load(lease), self.toolbox)
-            try:
-                await self._turn(work)
-            except ModelError as error:
-                await self._fail_round(work, error)
-            except (Released, LeaseLost, Unavailable):
-                raise
-            except Exception:
-                log.exception("turn failed")
-                await self._fail_round(work, ModelError(RoundFailure.INTERNAL, "the service failed"))
+            await self._work(lease)
         except Released:
             pass
         except LeaseLost:
             log.info("lease lost")
+        except Unavailable:
+            raise
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(lease))
             raise
+        except Exception:
+            # Not even told: at least it is not tried again at every poll.
+            log.exception("session set aside", seconds=_MAX_PAUSE_SECONDS)
+            await self.transcript.set_aside(lease, _MAX_PAUSE_SECONDS)
+
+    async def _work(self, lease: Lease) -> None:
+        work = Work.of(lease, await self.transcript.load(lease), self.toolbox)
+        try:
+            await self._turn(work)
+        except ModelError as error:
+            await self._fail_round(work, error)
+        except (Released, LeaseLost, Unavailable):
+            raise
+        except Exception:
+            _log.exception("turn failed", session_id=str(lease.session_id))
+            await self._fail_round(work, ModelError(RoundFailure.INTERNAL, "the service failed"))
 
     async def _turn(self, work: Work) -> None:
+        await self._stop_here(work)
         if not work.turn_open:
             await self._enter(work, self.safe_points.begin_turn(work.lease, work.next_position, work.frozen))
             await self._inner_voice(work)
@@ -92,9 +105,7 @@ class Agent:
             await self._enter(work, self.safe_points.begin_voice_again(work.lease, work.next_position))
             await self._inner_voice(work)
         while True:
-            if self.stopping.is_set():
-                await self.transcript.release(work.lease)
-                raise Released
+            await self._stop_here(work)
             await self._enter(
                 work, self.safe_points.begin_round(work.lease, work.next_position, work.next_round)
             )
@@ -103,8 +114,14 @@ class Agent:
                 await self._append_answer(work, reply)
                 return
             await self._append_reply(work, reply)
-            for call in reply.tool_calls:
+            for call in work.open_calls:
                 await self._run_tool(work, call)
+
+    async def _stop_here(self, work: Work) -> None:
+        """Give the session back at a safe point if the service is about to stop."""
+        if self.stopping.is_set():
+            await self.transcript.release(work.lease)
+            raise Released
 
     async def _enter(self, work: Work, safe_point: Awaitable[SafePoint | None]) -> None:
         point = await safe_point
@@ -205,5 +222,6 @@ def _orphaned(call: ToolCall) -> ToolResponse:
 
 def _pause_seconds(attempt: int, error: ModelError) -> float:
     """How long to leave a model alone: longer after each attempt, never all sessions at the same moment."""
-    longest = min(2.0 ** (attempt - 1), _MAX_PAUSE_SECONDS)
-    return max(error.retry_after_seconds or 0, longest * random.uniform(0.5, 1))  # noqa: S311
+    longest = min(2.0 ** min(attempt - 1, 10), _MAX_PAUSE_SECONDS)
+    asked_for = min(error.retry_after_seconds or 0, _MAX_RETRY_AFTER_SECONDS)
+    return max(asked_for, longest * random.uniform(0.5, 1))  # noqa: S311

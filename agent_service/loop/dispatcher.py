@@ -11,8 +11,12 @@ import structlog
 from agent_service.domain import Lease, ReplicaId, SessionId
 from agent_service.errors import Unavailable
 from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import BATCH, Leases
 from agent_service.wakeups import Wakeups
+
+# The most interrupts that a poll settles as expired.
+MAX_SWEPT = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +27,7 @@ class Dispatcher:
     def __init__(
         self,
         leases: Leases,
+        interrupts: Interrupts,
         keeper: LeaseKeeper,
         run: Callable[[Lease], Awaitable[None]],
         wakeups: Wakeups,
@@ -30,7 +35,8 @@ class Dispatcher:
         max_sessions: int,
         poll_seconds: float,
     ) -> None:
-        self._leases, self._keeper, self._run, self._stopping = leases, keeper, run, stopping
+        self._leases, self._interrupts, self._keeper = leases, interrupts, keeper
+        self._run, self._stopping = run, stopping
         self._max_sessions, self._poll_seconds = max_sessions, poll_seconds
         # By lease: a session that was lost and taken again may still have its last task, on its way out.
         self._running: dict[Lease, asyncio.Task[None]] = {}
@@ -58,7 +64,10 @@ class Dispatcher:
                 await asyncio.wait(self._running.values(), timeout=drain_seconds)
             self._cut_off()
         if self._replica:
-            await self._leases.sign_off(self._replica)
+            try:
+                await self._leases.sign_off(self._replica)
+            except Unavailable as error:
+                _log.warning("not signed off", error=str(error))
 
     async def _look_for_work(self, tasks: asyncio.TaskGroup) -> None:
         replica = self._keeper.replica
@@ -71,9 +80,10 @@ class Dispatcher:
         self._start(tasks, await self._leases.claim_due(replica, self._room))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
-            self._start(tasks, await self._leases.claim_own(replica, self._busy, self._room))
+            self._start(tasks, await self._leases.claim_own(replica, self._running, self._room))
             self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
             self._forget_lost(await self._leases.held(replica))
+            await self._interrupts.expire(MAX_SWEPT)
 
     @property
     def _room(self) -> int:
@@ -104,12 +114,14 @@ class Dispatcher:
     def _forget_lost(self, held: set[Lease]) -> None:
         """Cut off what is no longer held: the session ended, or somebody else has it."""
         for lease, task in self._running.items():
-            if lease not in held:
+            # Once: a task on its way out gives its session back, and is not to be disturbed.
+            if lease not in held and not task.cancelling():
                 task.cancel()
 
     def _cut_off(self) -> None:
         for task in self._running.values():
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
 
     async def _wait(self) -> None:
         try:

@@ -10,7 +10,6 @@ from uuid import uuid4
 import structlog
 
 from agent_service.domain import ReplicaId
-from agent_service.errors import Unavailable
 from agent_service.store.database import Database, Own, translated
 from agent_service.store.leases import register, renew
 
@@ -27,12 +26,17 @@ class LeaseKeeper:
         self._database, self._address, self._lease_seconds = database, address, lease_seconds
         self._current: tuple[ReplicaId, float] | None = None
         self._stop = threading.Event()
-        self._registered = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="lease", daemon=True)
 
     async def __aenter__(self) -> Self:
+        """Raises Unavailable where the replica cannot be registered."""
+        with translated():
+            connection = await self._database.connect(self._lease_seconds)
+            try:
+                await self._hold_once(connection)
+            finally:
+                await connection.close(timeout=1)
         self._thread.start()
-        await asyncio.to_thread(self._registered.wait)
         return self
 
     async def __aexit__(
@@ -48,23 +52,23 @@ class LeaseKeeper:
         return current[0] if current and time.monotonic() < current[1] else None
 
     async def _keep(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self._lease_seconds / 3):
             try:
-                await self._hold_on_one_connection()
-            except Unavailable as error:
-                _log.warning("lease not renewed", error=str(error))
-                self._pause()
+                with translated():
+                    await self._hold_on_one_connection()
+            except Exception as error:
+                # Whatever it is: while it lasts there is no lease, and nothing is run.
+                _log.warning("lease not renewed", error=repr(error))
 
     async def _hold_on_one_connection(self) -> None:
-        with translated():
-            connection = await self._database.connect()
-            try:
-                while not self._stop.is_set():
-                    await self._hold_once(connection)
-                    self._registered.set()
-                    self._pause()
-            finally:
-                await connection.close(timeout=1)
+        """Renew until told to stop. Nothing else runs in this thread, so that it may block."""
+        connection = await self._database.connect(self._lease_seconds / 3)
+        try:
+            await self._hold_once(connection)
+            while not self._stop.wait(self._lease_seconds / 3):
+                await self._hold_once(connection)
+        finally:
+            await connection.close(timeout=1)
 
     async def _hold_once(self, connection: Own) -> None:
         before = time.monotonic()
@@ -76,7 +80,3 @@ class LeaseKeeper:
             await register(connection, held[0], self._address, self._lease_seconds)
             _log.info("replica registered", replica_id=str(held[0]), address=self._address)
         self._current = held[0], before + self._lease_seconds
-
-    def _pause(self) -> None:
-        """Nothing else runs in this thread, so that it may block."""
-        self._stop.wait(self._lease_seconds / 3)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agent_service.errors import Unavailable
@@ -29,7 +29,7 @@ else:
 # A holder of a row lock that stops in the middle holds up others no longer than this.
 _SESSION_SETTINGS = {
     "application_name": "spark",
-    "statement_timeout": "30s",
+    "statement_timeout": "12s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
 }
@@ -38,6 +38,9 @@ _SESSION_SETTINGS = {
 _KEYED = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 OLDEST_POSTGRESQL = 16
 # Any number will do that nothing else in the database uses.
+# Longer than the server's own limits, which do not reach a client whose connection was silently cut.
+COMMAND_SECONDS = 15.0
+CONNECT_SECONDS = 10.0
 _MIGRATION_LOCK = 7_283_941_650_118
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -65,15 +68,19 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for statements that need not be fast. Raises Unavailable."""
-        try:
-            async with self.engine.begin() as connection:
-                yield connection
-        except (OSError, InterfaceError, OperationalError) as error:
-            raise Unavailable("the database cannot be reached") from error
+        with translated():
+            try:
+                async with self.engine.begin() as connection:
+                    yield connection
+            except IntegrityError:
+                raise
+            except DBAPIError as error:
+                # Behind the library's error and its adapter's stands the driver's, which says what it was.
+                raise (error.orig and error.orig.__cause__) or error from error
 
-    async def connect(self) -> Own:
+    async def connect(self, command_seconds: float | None = None) -> Own:
         """A connection of one's own, outside of the pool."""
-        return await _connect(self._url)
+        return await _connect(self._url, command_seconds)
 
 
 @contextmanager
@@ -96,6 +103,10 @@ def translated() -> Iterator[None]:
     ) as error:
         raise Unavailable("the database cannot be reached") from error
     except (
+        # Of a server in recovery or no longer the primary, out of something, or about to stop.
+        asyncpg.InvalidTransactionStateError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.PostgresSystemError,
         asyncpg.LockNotAvailableError,
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
@@ -112,7 +123,7 @@ async def open_database(url: str, pool_size: int = 10) -> AsyncIterator[Database
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: _connect(url),
+        async_creator=lambda: _connect(url, COMMAND_SECONDS),
         pool_size=4,
         pool_pre_ping=True,
         hide_parameters=True,
@@ -132,6 +143,8 @@ async def _pool(url: str, size: int) -> Pool:
             url,
             min_size=1,
             max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
             server_settings=_SESSION_SETTINGS | _KEYED,
             init=_speak_json,
             reset=_keep,
@@ -152,7 +165,9 @@ async def _check(connection: Hot) -> None:
 
 async def migrate(database: Database) -> None:
     """Bring the schema up. Safe when several processes start at once: the first one does it."""
-    async with database.engine.begin() as connection:
+    # On a connection without a limit of time: a migration takes as long as it takes.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=database.connect, poolclass=NullPool)
+    async with engine.begin() as connection:
         await connection.execute(text("SET LOCAL lock_timeout = 0"))
         await connection.execute(text("SET LOCAL statement_timeout = 0"))
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -170,8 +185,10 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(alembic_config(connection), "head")
 
 
-async def _connect(url: str) -> Own:
-    return await asyncpg.connect(url, server_settings=_SESSION_SETTINGS)
+async def _connect(url: str, command_seconds: float | None) -> Own:
+    return await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, server_settings=_SESSION_SETTINGS
+    )
 
 
 async def _speak_json(connection: Own) -> None:

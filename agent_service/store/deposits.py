@@ -5,11 +5,12 @@ held delays its own posts and no others. It reads the messages in later statemen
 than the locks.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
-from typing import NamedTuple, TypeAlias, assert_never
+from types import TracebackType
+from typing import NamedTuple, Self, TypeAlias, assert_never
 
 import asyncpg
 
@@ -34,6 +35,8 @@ from agent_service.store.rows import MESSAGE_COLUMNS, get, interrupt
 from agent_service.wakeups import Wakeups
 
 MAX_GROUP = 500
+# Of the connections of the pool so many at most wait for rows.
+MAX_WAITING_ROOMS = 3
 
 _LOCK = """
 SELECT session_id, state, revision, outstanding, clock_timestamp() AS now FROM sessions
@@ -94,21 +97,32 @@ class Deposited:
     duplicate: bool
 
 
-class _Held(Enum):
-    """Somebody else has the session's row: nothing was decided."""
-
-    BY_ANOTHER = 0
+# None: somebody else has the session's row, and nothing was decided.
+_Outcome: TypeAlias = Deposited | SparkError | None
 
 
-_Outcome: TypeAlias = Deposited | SparkError | _Held
+class Deposits:
+    """Deposits interrupts, those that arrive together in one transaction. To be entered before use.
 
-
-class Deposits(GroupCommit[Deposit, _Outcome]):
-    """Deposits interrupts, those that arrive together in one transaction. To be entered before use."""
+    Posts to a session whose row somebody else holds wait for it in a room of their own: in one transaction,
+    in their order, and only a few rooms at a time, so that other sessions find connections.
+    """
 
     def __init__(self, database: Database, wakeups: Wakeups, limits: Limits) -> None:
-        super().__init__(self._commit_together, MAX_GROUP)
         self._database, self._wakeups, self._limits = database, wakeups, limits
+        self._tasks = asyncio.TaskGroup()
+        self._group = GroupCommit(self._commit_together, MAX_GROUP, self._tasks)
+        self._rooms: dict[SessionId, GroupCommit[Deposit, _Outcome]] = {}
+        self._waiting = asyncio.Semaphore(MAX_WAITING_ROOMS)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, traceback)
 
     async def deposit(self, deposit: Deposit) -> Deposited:
         """Return after the commit. The same request id again gives the same interrupt, whatever became of it.
@@ -116,13 +130,30 @@ class Deposits(GroupCommit[Deposit, _Outcome]):
         Raises SessionNotFound, SessionEnded, RequestIdReused, TooManyPending, InvalidField for an expire time
         that has passed, and Unavailable when nobody knows whether the commit happened: then repeat it.
         """
-        outcome = await self.submit(deposit)
-        if isinstance(outcome, _Held):
-            (outcome,) = await self._commit_batch([deposit], wait=True)
+        outcome = None
+        if deposit.session_id not in self._rooms:
+            outcome = await self._group.submit(deposit)
+        if outcome is None:
+            outcome = await self._wait(deposit)
         if isinstance(outcome, SparkError):
             raise outcome
-        assert isinstance(outcome, Deposited)
+        assert outcome, "who waits for the row is told what became of the deposit"
         return outcome
+
+    async def _wait(self, deposit: Deposit) -> _Outcome:
+        """Go with the others that wait for the session's row."""
+        room = self._rooms.get(deposit.session_id)
+        if room is None:
+            room = self._rooms[deposit.session_id] = GroupCommit(self._commit_waiting, MAX_GROUP, self._tasks)
+        try:
+            return await room.submit(deposit)
+        finally:
+            if not room.busy and self._rooms.get(deposit.session_id) is room:
+                del self._rooms[deposit.session_id]
+
+    async def _commit_waiting(self, room: Sequence[Deposit]) -> Sequence[_Outcome]:
+        async with self._waiting:
+            return await self._commit_batch(room, wait=True)
 
     async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Outcome]:
         if len(group) == 1 and (deposited := await self._commit_alone(group[0])):
@@ -182,7 +213,7 @@ class Deposits(GroupCommit[Deposit, _Outcome]):
                 case SparkError():
                     return decision
                 case None:
-                    return SessionNotFound(deposit.session_id) if wait else _Held.BY_ANOTHER
+                    return SessionNotFound(deposit.session_id) if wait else None
 
         return [outcome(*pair) for pair in zip(batch, decisions, strict=True)]
 

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -16,27 +15,23 @@ class GroupCommit(Generic[Item, Outcome]):
     A caller that goes away takes nothing with it: the commit happens for the others, and for it.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]], most: int) -> None:
-        self._commit, self._most = commit, most
-        self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        self._tasks = asyncio.TaskGroup()
-        self._busy = False
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
+        most: int,
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        await self._tasks.__aexit__(kind, error, traceback)
+        """At most so many items a commit. The commits are made in the task group."""
+        self._commit, self._most, self._tasks = commit, most, tasks
+        self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
+        self.busy = False
 
     async def submit(self, item: Item) -> Outcome:
         """Wait for the commit that the item goes into."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, outcome))
-        if not self._busy:
-            self._busy = True
+        if not self.busy:
+            self.busy = True
             self._tasks.create_task(self._drain())
         return await outcome
 
@@ -46,7 +41,7 @@ class GroupCommit(Generic[Item, Outcome]):
                 group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 await self._commit_group(group)
         finally:
-            self._busy = False
+            self.busy = False
             left, self._waiting = self._waiting, []
             for _, outcome in left:
                 outcome.cancel()

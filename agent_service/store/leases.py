@@ -19,10 +19,17 @@ UPDATE replicas SET lease_until = clock_timestamp() + $2 * interval '1 second'
 WHERE replica_id = $1 AND lease_until > clock_timestamp()
 RETURNING replica_id"""
 
-_SIGN_OFF = "UPDATE replicas SET lease_until = '-infinity' WHERE replica_id = $1"
+_SIGN_OFF = "UPDATE replicas SET lease_until = clock_timestamp() WHERE replica_id = $1"
+
+# Not at once: a claim that hangs at its commit may still land.
+_FORGET = """
+DELETE FROM replicas r WHERE lease_until < clock_timestamp() - interval '1 hour'
+    AND NOT EXISTS (SELECT FROM sessions WHERE lease_owner = r.replica_id)"""
 
 # The most that one claim takes.
 BATCH = 100
+# Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
+CANDIDATES = 1000
 
 _TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
 # Nothing is taken by a replica whose own lease has run out.
@@ -36,14 +43,14 @@ _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not
 # the lock makes sure of them: `outstanding` is read from the session's row, never from the messages.
 _CLAIM_DUE = f"""
 WITH candidates AS (
-    (SELECT session_id FROM sessions WHERE {_FREE} AND outstanding > 0 LIMIT $2)
+    (SELECT session_id FROM sessions WHERE {_FREE} AND outstanding > 0 LIMIT {CANDIDATES})
     UNION
-    (SELECT session_id FROM sessions WHERE {_FREE} AND due_at <= now() ORDER BY due_at LIMIT $2)
+    (SELECT session_id FROM sessions WHERE {_FREE} AND due_at <= now() ORDER BY due_at LIMIT {CANDIDATES})
 ), due AS (
     SELECT session_id FROM sessions
     WHERE session_id IN (SELECT session_id FROM candidates)
       AND {_FREE} AND (outstanding > 0 OR due_at <= now())
-    LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+    ORDER BY random() LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 )
 {_TAKE}, not_before = NULL {_RETURNING}"""
 
@@ -61,8 +68,10 @@ WITH due AS (
 # Sessions that carry this replica's name though it does not run them: a write whose outcome was unknown.
 _CLAIM_OWN = f"""
 WITH due AS (
-    SELECT session_id FROM sessions
-    WHERE lease_owner = $1 AND state = 'active' AND session_id <> ALL ($3::uuid[])
+    SELECT session_id FROM sessions s
+    WHERE lease_owner = $1 AND state = 'active' AND NOT EXISTS (
+        SELECT FROM unnest($3::uuid[], $4::bigint[]) AS running (session_id, epoch)
+        WHERE running.session_id = s.session_id AND running.epoch = s.lease_epoch)
     LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 )
 {_TAKE} {_RETURNING}"""
@@ -82,9 +91,10 @@ class Leases:
         """Take sessions whose holder's lease has run out."""
         return await self._claim(_CLAIM_FROM_DEAD, replica, limit)
 
-    async def claim_own(self, replica: ReplicaId, running: Collection[SessionId], limit: int) -> list[Lease]:
+    async def claim_own(self, replica: ReplicaId, running: Collection[Lease], limit: int) -> list[Lease]:
         """Take again, under a new epoch, what carries this replica's name but is not run by it."""
-        return await self._claim(_CLAIM_OWN, replica, limit, list(running))
+        session_ids, epochs = [lease.session_id for lease in running], [lease.epoch for lease in running]
+        return await self._claim(_CLAIM_OWN, replica, limit, session_ids, epochs)
 
     async def held(self, replica: ReplicaId) -> set[Lease]:
         """The leases that this replica has according to the database."""
@@ -104,7 +114,8 @@ class Leases:
 
 
 async def register(connection: Own, replica: ReplicaId, address: str, lease_seconds: float) -> None:
-    """Begin a replica's lease. On a connection of the caller's, which keeps it for renewals."""
+    """Begin a replica's lease, and forget replicas long gone. On a connection of the caller's own."""
+    await connection.execute(_FORGET)
     await connection.execute(_REGISTER, replica, address, lease_seconds)
 
 

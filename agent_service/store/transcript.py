@@ -119,7 +119,7 @@ _FAIL_ROUND = """
 WITH held AS (
     UPDATE sessions
     SET revision = revision + 1, lease_owner = NULL, lease_epoch = lease_epoch + 1,
-        due_at = CASE WHEN turn_open THEN clock_timestamp() ELSE due_at END,
+        due_at = CASE WHEN turn_open THEN clock_timestamp() + $3 * interval '1 second' ELSE due_at END,
         not_before = clock_timestamp() + $3 * interval '1 second',
         model_requests = model_requests + 1
     WHERE session_id = $1 AND lease_epoch = $2
@@ -137,6 +137,13 @@ _RELEASE = """
 UPDATE sessions
 SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
     due_at = CASE WHEN turn_open THEN coalesce($3, clock_timestamp()) ELSE due_at END
+WHERE session_id = $1 AND lease_epoch = $2
+RETURNING clock_timestamp() AS now"""
+
+_SET_ASIDE = """
+UPDATE sessions
+SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
+    not_before = clock_timestamp() + $3 * interval '1 second'
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 
@@ -256,6 +263,10 @@ class Transcript:
             reason.value,
             detail.translate(_UNSTORABLE),
         )
+
+    async def set_aside(self, lease: Lease, pause_seconds: float) -> None:
+        """Release the session for a while, with nothing else changed."""
+        await self._write(_SET_ASIDE, lease, pause_seconds)
 
     async def park(self, lease: Lease, deadline: datetime) -> None:
         """Release an open turn that waits: it is due at the deadline or at any interrupt."""

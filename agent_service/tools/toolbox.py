@@ -1,5 +1,6 @@
 """The tools of a service, by name, and calls of them that cannot go wrong."""
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -40,6 +41,11 @@ class Toolbox:
             return ToolOutcome(str(error), is_error=True)
         try:
             return await self._tools[call.name].call(arguments)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return ToolOutcome(f"The tool {call.name} was cancelled.", is_error=True)
         except Exception:
             _log.exception("tool failed", tool=call.name, call_id=call.call_id)
             return ToolOutcome(f"The tool {call.name} failed.", is_error=True)

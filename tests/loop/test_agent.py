@@ -19,7 +19,7 @@ from agent_service.domain import (
     Speaker,
     Usage,
 )
-from agent_service.loop.agent import ORPHANED
+from agent_service.loop.agent import ORPHANED, _pause_seconds
 from agent_service.model import Chunk, ModelError, ToolCallPiece
 from tests.loop.scripted import (
     Killed,
@@ -453,7 +453,9 @@ async def test_a_session_that_waits_for_interrupts_works_once_for_each_wake(stor
 
 async def _forget_pause(store: Store, session_id: SessionId) -> None:
     async with store.database.connection() as connection:
-        await connection.execute("UPDATE sessions SET not_before = NULL WHERE session_id = $1", session_id)
+        await connection.execute(
+            "UPDATE sessions SET not_before = NULL, due_at = now() WHERE session_id = $1", session_id
+        )
 
 
 async def _check_after_a_crash(
@@ -466,3 +468,43 @@ async def _check_after_a_crash(
     page = await store.streams.page(session_id, 0, 100)
     assert page[-1].revision == len(kinds)
     assert await store.outstanding(session_id) == 0
+
+
+@pytest.mark.parametrize("attempt", [1, 1025, 10**9])
+def test_the_pause_after_a_failure_is_bounded(attempt: int) -> None:
+    for asked_for in (None, 3.0, 1e300):
+        error = ModelError(RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", asked_for)
+        assert 0.5 <= _pause_seconds(attempt, error) <= 600
+
+
+async def test_whatever_goes_wrong_is_told_and_not_tried_again_at_every_poll(store: Store) -> None:
+    session_id = await store.session()
+    await run_turn(store, session_id, ScriptedModel([[Chunk("It "), KeyError("a mistake in the service")]]))
+    failed = (await store.streams.page(session_id, 0, 100))[-1].happening
+    assert isinstance(failed, RoundFailed)
+    assert (failed.reason, failed.detail) == (RoundFailure.INTERNAL, "the service failed")
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+
+
+async def test_a_session_that_cannot_even_be_read_is_set_aside(store: Store) -> None:
+    session_id = await store.session()
+    lease = await store.claim(session_id)
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE sessions SET config = '{}' WHERE session_id = $1", session_id)
+    await agent(store, ScriptedModel([])).run(lease)
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+
+
+async def test_a_tool_that_cancels_itself_has_failed_and_the_turn_goes_on(store: Store) -> None:
+    session_id = await store.session()
+    doomed = agent(store, ScriptedModel([calls("now"), says("I see.")]))
+
+    class Quitter:
+        spec = doomed.toolbox.specs(["now"])[0]
+
+        async def call(self, arguments: JsonObject) -> None:
+            raise asyncio.CancelledError
+
+    doomed.toolbox._tools["now"] = Quitter()  # type: ignore[assignment]
+    await doomed.run(await store.claim(session_id))
+    assert (await store.kinds(session_id))[-1] == "turn_ended"

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 from agent_service.domain import InterruptState, Lease, SessionMode, SessionState
 from agent_service.errors import Unavailable
@@ -26,7 +27,14 @@ async def dispatching(
         asyncio.TaskGroup() as tasks,
     ):
         dispatcher = Dispatcher(
-            store.leases, keeper, run, store.wakeups, stopping or asyncio.Event(), 100, poll_seconds
+            store.leases,
+            store.interrupts,
+            keeper,
+            run,
+            store.wakeups,
+            stopping or asyncio.Event(),
+            100,
+            poll_seconds,
         )
         serving = tasks.create_task(dispatcher.serve(drain_seconds=5))
         try:
@@ -57,6 +65,19 @@ async def test_a_deposit_whose_hint_is_lost_is_found_by_the_poll(store: Store) -
             return (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
 
         await until(seen)
+
+
+async def test_what_expires_in_a_paused_session_is_settled_by_a_poll(store: Store) -> None:
+    session_id = await store.session()
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE sessions SET state = 'paused'")
+    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=200))
+    async with dispatching(store, agent(store, ScriptedModel([])).run):
+
+        async def expired() -> bool:
+            return (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
+
+        await until(expired)
 
 
 async def test_a_post_in_the_gap_between_busy_and_idle_is_not_missed(store: Store) -> None:
@@ -178,7 +199,9 @@ async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> N
         running -= 1
 
     async with LeaseKeeper(store.database, "127.0.0.1:1", 60) as keeper, asyncio.TaskGroup() as tasks:
-        dispatcher = Dispatcher(store.leases, keeper, run, store.wakeups, asyncio.Event(), 2, 0.05)
+        dispatcher = Dispatcher(
+            store.leases, store.interrupts, keeper, run, store.wakeups, asyncio.Event(), 2, 0.05
+        )
         tasks.create_task(dispatcher.serve(5))
 
         async def full() -> bool:

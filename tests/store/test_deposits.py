@@ -193,3 +193,19 @@ async def test_a_caller_that_goes_away_takes_no_others_with_it(store: Store) -> 
     await asyncio.sleep(0)
     gone.cancel()
     assert (await stays).state is InterruptState.PENDING
+
+
+async def test_posts_to_a_held_session_leave_connections_to_others_and_keep_their_order(store: Store) -> None:
+    held, free = await store.session(), await store.session()
+    async with store.own_connection() as holder:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
+            waiting = [asyncio.create_task(store.nudge(held, str(n), coalesce_key="k")) for n in range(30)]
+            await until_blocked(store)
+            assert (await store.nudge(free)).state is InterruptState.PENDING
+            assert await store.leases.claim_due(await store.replica(), 10)
+        posted = await asyncio.gather(*waiting)
+    revisions = [interrupt.posted.revision for interrupt in posted]
+    assert revisions == sorted(revisions)
+    states = [(await store.streams.interrupt(i.interrupt_id)).state for i in posted]
+    assert states == [InterruptState.SUPERSEDED] * 29 + [InterruptState.PENDING]

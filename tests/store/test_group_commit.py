@@ -54,8 +54,8 @@ class Door:
 @asynccontextmanager
 async def door(most: int = 500) -> AsyncIterator[Door]:
     disk = Disk()
-    async with asyncio.timeout(30), GroupCommit(disk.commit, most) as group:
-        yield Door(disk, group)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        yield Door(disk, GroupCommit(disk.commit, most, tasks))
 
 
 async def outcomes(callers: Sequence[asyncio.Task[str]]) -> list[str | type[BaseException]]:

@@ -56,13 +56,13 @@ async def test_the_sessions_of_a_dead_replica_are_taken_under_a_new_epoch(store:
 async def test_a_takeover_counts_as_an_attempt_and_ones_own_session_taken_again_does_not(
     store: Store,
 ) -> None:
-    session_id = await store.session()
+    await store.session()
     dead, alive = await store.replica(), await store.replica()
     await store.leases.claim_due(dead, 10)
     await store.leases.sign_off(dead)
     await store.leases.claim_from_dead(alive, 10)
     (again,) = await store.leases.claim_own(alive, [], 10)
-    assert await store.leases.claim_own(alive, [session_id], 10) == []
+    assert await store.leases.claim_own(alive, [again], 10) == []
     async with store.database.connection() as connection:
         attempts = await connection.fetchval("SELECT attempts FROM sessions")
     assert attempts == 1
