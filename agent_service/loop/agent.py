@@ -8,7 +8,7 @@ to nothing. After each of them the database says where the turn stands, and the 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -75,7 +75,11 @@ class Agent:
         except Unavailable:
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_back(lease))
+            release = asyncio.ensure_future(self._give_back(lease))
+            while not release.done():
+                # A second cancellation does not end it either.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(release)
             raise
         except Exception:
             # Not even told: at least it is not tried again at every poll.

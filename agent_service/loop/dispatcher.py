@@ -83,6 +83,8 @@ class Dispatcher:
             self._start(tasks, await self._leases.claim_own(replica, self._running, self._room))
             self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
             self._forget_lost(await self._leases.held(replica))
+            if failed := await self._leases.fail_exhausted():
+                _log.error("session failed", session_id=str(failed))
             await self._interrupts.expire(MAX_SWEPT)
 
     @property

@@ -26,12 +26,12 @@ else:
     Pool = asyncpg.Pool
     Own = Hot = asyncpg.Connection
 
-# A holder of a row lock that stops in the middle holds up others no longer than this.
+# A holder of a row lock that stops in the middle loses it before those who wait for it give up.
 _SESSION_SETTINGS = {
     "application_name": "spark",
     "statement_timeout": "12s",
     "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "10s",
+    "idle_in_transaction_session_timeout": "8s",
 }
 # The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
 # which are best while the tables are small and nobody has counted their rows.

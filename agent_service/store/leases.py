@@ -5,9 +5,13 @@ compares.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
 
-from agent_service.domain import Lease, ReplicaId, SessionId
+from agent_service.domain import EventType, Lease, ReplicaId, SessionId, SessionState
 from agent_service.store.database import Database, Own
+from agent_service.store.ledger import Ledger, write
+from agent_service.store.rows import SESSION_COLUMNS, get, session, session_fields
 
 _REGISTER = """
 INSERT INTO replicas (replica_id, address, lease_until)
@@ -28,6 +32,8 @@ DELETE FROM replicas r WHERE lease_until < clock_timestamp() - interval '1 hour'
 
 # The most that one claim takes.
 BATCH = 100
+# Takeovers from dead workers, since the last completed round, at which a session has failed.
+MAX_ATTEMPTS = 5
 # Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
 CANDIDATES = 1000
 
@@ -59,11 +65,24 @@ WITH candidates AS (
 _CLAIM_FROM_DEAD = f"""
 WITH due AS (
     SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (
-        SELECT session_id FROM sessions WHERE lease_owner = r.replica_id AND state = 'active'
+        SELECT session_id FROM sessions
+        WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {MAX_ATTEMPTS} - 1
         LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
     WHERE r.lease_until <= now() LIMIT $2
 )
 {_TAKE}, attempts = attempts + 1 {_RETURNING}"""
+
+# Sessions that have been taken over so often that the next time is once too many.
+_EXHAUSTED = f"""
+SELECT {SESSION_COLUMNS}, outstanding, clock_timestamp() AS now
+FROM sessions WHERE state = 'active' AND attempts >= {MAX_ATTEMPTS} - 1
+    AND lease_owner = ANY (ARRAY (SELECT replica_id FROM replicas WHERE lease_until <= now()))
+ORDER BY lease_owner LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
+
+_FAIL = """
+UPDATE sessions
+SET state = $2, state_reason = $3, revision = $4, lease_owner = NULL, lease_epoch = lease_epoch + 1
+WHERE session_id = $1"""
 
 # Sessions that carry this replica's name though it does not run them: a write whose outcome was unknown.
 _CLAIM_OWN = f"""
@@ -95,6 +114,24 @@ class Leases:
         """Take again, under a new epoch, what carries this replica's name but is not run by it."""
         session_ids, epochs = [lease.session_id for lease in running], [lease.epoch for lease in running]
         return await self._claim(_CLAIM_OWN, replica, limit, session_ids, epochs)
+
+    async def fail_exhausted(self) -> SessionId | None:
+        """Give up, visibly, a session whose workers died again and again. Somebody may resume it."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(_EXHAUSTED)
+            if row is None:
+                return None
+            reason = f"{MAX_ATTEMPTS} workers died while they ran it"
+            failed = replace(session(row), state=SessionState.FAILED, state_reason=reason)
+            ledger = Ledger(
+                failed.session_id, get(row, "now", datetime), failed.revision, get(row, "outstanding", int)
+            )
+            ledger.record(EventType.SESSION_CHANGED, data=session_fields(failed))
+            await write(connection, [ledger])
+            await connection.execute(
+                _FAIL, failed.session_id, failed.state.value, failed.state_reason, ledger.revision
+            )
+        return failed.session_id
 
     async def held(self, replica: ReplicaId) -> set[Lease]:
         """The leases that this replica has according to the database."""

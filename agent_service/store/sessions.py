@@ -1,9 +1,10 @@
 """Sessions as clients see them: created, read, listed, ended."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -23,11 +24,12 @@ from agent_service.domain import (
     TurnEnd,
     new_id,
 )
-from agent_service.errors import RequestIdReused, SessionNotFound
+from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
 from agent_service.store.database import Database, Hot
 from agent_service.store.ledger import Ledger, write
 from agent_service.store.rows import (
     READING_COLUMNS,
+    Row,
     config_fields,
     get,
     reading,
@@ -70,6 +72,14 @@ _END = """
 UPDATE sessions
 SET state = 'ended', state_reason = $2, revision = $3, next_position = $4, outstanding = 0, turn_open = false,
     due_at = NULL, not_before = NULL, lease_owner = NULL, lease_epoch = lease_epoch + 1, attempts = 0
+WHERE session_id = $1"""
+
+
+_STOP = "UPDATE sessions SET state = $2, state_reason = $3, revision = $4 WHERE session_id = $1"
+
+_RESUME = """
+UPDATE sessions
+SET state = $2, state_reason = $3, revision = $4, due_at = clock_timestamp(), not_before = NULL, attempts = 0
 WHERE session_id = $1"""
 
 
@@ -124,12 +134,9 @@ class Sessions:
         The holder finds its epoch gone. The last event of the session is its change to ended.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_LOCK, session_id)
-            if row is None:
-                raise SessionNotFound(session_id)
+            row = await _locked(connection, session_id)
             if row["state"] != SessionState.ENDED.value:
-                now, revision = get(row, "read_at", datetime), get(row, "revision", int)
-                ledger = Ledger(session_id, now, revision, get(row, "outstanding", int))
+                ledger = _ledger(row)
                 position = await _answer_open_calls(connection, ledger, get(row, "next_position", int))
                 if row["turn_open"]:
                     reason = TurnEnd.SESSION_ENDED.value
@@ -143,6 +150,35 @@ class Sessions:
                 ledger.record(EventType.SESSION_CHANGED, data=session_fields(ended))
                 await write(connection, [ledger])
                 await connection.execute(_END, session_id, ended.state_reason, ledger.revision, position)
+        self._wakeups.hint(session_id)
+        return await self.get(session_id)
+
+    async def pause(self, session_id: SessionId) -> SessionReading:
+        """Stop the work at its next safe point, with everything kept. Repeating it changes nothing, and a
+        failed session stays failed. Raises SessionNotFound, SessionEnded."""
+        return await self._change(session_id, {SessionState.ACTIVE}, SessionState.PAUSED, _STOP)
+
+    async def resume(self, session_id: SessionId) -> SessionReading:
+        """Let a paused or failed session work on at once. Raises SessionNotFound, SessionEnded."""
+        stopped = {SessionState.PAUSED, SessionState.FAILED}
+        return await self._change(session_id, stopped, SessionState.ACTIVE, _RESUME)
+
+    async def _change(
+        self, session_id: SessionId, before: Set[SessionState], after: SessionState, statement: str
+    ) -> SessionReading:
+        """Bring a session from one of the states before to another; in any other it stays as it is."""
+        async with self._database.transaction() as connection:
+            row = await _locked(connection, session_id)
+            then = session(row)
+            if then.state is SessionState.ENDED:
+                raise SessionEnded(session_id)
+            if then.state in before:
+                reason = "on request" if after is SessionState.PAUSED else ""
+                changed = replace(then, state=after, state_reason=reason)
+                ledger = _ledger(row)
+                ledger.record(EventType.SESSION_CHANGED, data=session_fields(changed))
+                await write(connection, [ledger])
+                await connection.execute(statement, session_id, after.value, reason, ledger.revision)
         self._wakeups.hint(session_id)
         return await self.get(session_id)
 
@@ -180,6 +216,22 @@ class Sessions:
         created = reading(row._mapping)
         await connection.execute(insert(events).values(**_created_event(created.session)))
         return created
+
+
+async def _locked(connection: Hot, session_id: SessionId) -> Row:
+    row = await connection.fetchrow(_LOCK, session_id)
+    if row is None:
+        raise SessionNotFound(session_id)
+    return row
+
+
+def _ledger(row: Row) -> Ledger:
+    return Ledger(
+        SessionId(get(row, "session_id", UUID)),
+        get(row, "read_at", datetime),
+        get(row, "revision", int),
+        get(row, "outstanding", int),
+    )
 
 
 def _readings() -> Select[*tuple[object, ...]]:

@@ -1,6 +1,6 @@
 import asyncio
 
-from agent_service.domain import SessionMode, Usage
+from agent_service.domain import SessionMode, SessionState, Usage
 from agent_service.store.leases import register, renew
 from tests.support import Store, assistant
 
@@ -96,3 +96,31 @@ async def test_a_replica_whose_lease_has_run_out_takes_nothing_not_even_from_its
     assert await store.leases.claim_due(replica, 10) == []
     assert await store.leases.claim_own(replica, [], 10) == []
     assert await store.leases.claim_from_dead(replica, 10) == []
+
+
+async def test_a_session_whose_workers_die_again_and_again_has_failed_until_it_is_resumed(
+    store: Store,
+) -> None:
+    session_id, neighbour = await store.session(), await store.session()
+    dead = await store.replica()
+    await store.leases.claim_due(dead, 10)
+    await store.leases.sign_off(dead)
+    for _ in range(4):
+        assert await store.leases.fail_exhausted() is None
+        dead = await store.replica()
+        leases = await store.leases.claim_from_dead(dead, 10)
+        assert session_id in {lease.session_id for lease in leases}
+        async with store.own_connection() as connection:
+            await connection.execute("UPDATE sessions SET attempts = 0 WHERE session_id = $1", neighbour)
+        await store.leases.sign_off(dead)
+    assert await store.leases.fail_exhausted() == session_id
+    assert await store.leases.fail_exhausted() is None
+    alive = await store.replica()
+    assert [lease.session_id for lease in await store.leases.claim_from_dead(alive, 10)] == [neighbour]
+    failed = (await store.sessions.get(session_id)).session
+    assert (failed.state, failed.state_reason) == (SessionState.FAILED, "5 workers died while they ran it")
+    assert (await store.kinds(session_id)) == ["session_changed"] * 2
+    await store.nudge(session_id)
+
+    await store.sessions.resume(session_id)
+    assert (await store.claim(session_id)).session_id == session_id

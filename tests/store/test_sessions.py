@@ -14,8 +14,8 @@ from agent_service.domain import (
     Usage,
     new_id,
 )
-from agent_service.errors import RequestIdReused, SessionNotFound
-from tests.support import Store, call, response
+from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
+from tests.support import FROZEN, Store, call, in_order, response
 
 
 def new_session(
@@ -125,3 +125,53 @@ async def test_a_session_says_what_it_does_at_the_moment(store: Store) -> None:
     assert await activity() is Activity.WAITING
     await store.sessions.end(session_id)
     assert await activity() is Activity.STOPPED
+
+
+async def test_a_pause_keeps_everything_and_a_resume_goes_on_at_once(store: Store) -> None:
+    session_id = await store.session(cooldown_seconds=3600)
+    work = await store.open_turn(session_id)
+    paused = await store.sessions.pause(session_id)
+    nudge = await store.nudge(session_id)
+    assert paused.session.state is SessionState.PAUSED
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2) is None
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
+
+    resumed = await store.sessions.resume(session_id)
+    assert resumed.session.state is SessionState.ACTIVE
+    assert (await store.transcript.load(await store.claim(session_id))).turn_open
+    assert (await store.kinds(session_id)).count("session_changed") == 3
+
+
+async def test_a_resumed_session_that_waits_for_interrupts_goes_on_waiting(store: Store) -> None:
+    session_id = await store.session(SessionMode.ON_INTERRUPT)
+    await store.sessions.pause(session_id)
+    await store.sessions.resume(session_id)
+    lease = await store.claim(session_id)
+    assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+
+
+async def test_pausing_or_resuming_again_changes_nothing_and_the_end_is_final(store: Store) -> None:
+    session_id = await store.session()
+    assert (await store.sessions.resume(session_id)).session.revision == 1
+    assert await store.sessions.pause(session_id) == await store.sessions.pause(session_id)
+    await store.sessions.end(session_id)
+    for change in (store.sessions.pause, store.sessions.resume):
+        with pytest.raises(SessionEnded):
+            await change(session_id)
+    with pytest.raises(SessionNotFound):
+        await store.sessions.pause(SessionId(new_id()))
+
+
+async def test_a_pause_that_waits_for_the_row_follows_the_end_committed_meanwhile(store: Store) -> None:
+    """Naive: read the state before the wait."""
+    session_id = await store.session()
+    _, refused = await in_order(
+        store,
+        session_id,
+        lambda: store.sessions.end(session_id),
+        lambda: store.sessions.pause(session_id),
+    )
+    assert isinstance(refused, SessionEnded)
+    assert (await store.kinds(session_id)) == ["session_changed"] * 2
