@@ -12,6 +12,7 @@ import structlog
 from agent_service.loop.agent import Agent
 from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.frame import RENDER_VERSION
+from agent_service.loop.interruption import Interruption
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.model.registry import Models
 from agent_service.rpc.server import serve
@@ -21,6 +22,7 @@ from agent_service.settings import Config, Settings, limits, unknown_variables
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.deposits import Deposits
 from agent_service.store.embedded import embedded_postgres
+from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
@@ -71,12 +73,14 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
     wakeups, stopping = Wakeups(), asyncio.Event()
     async with open_database(url) as database:
         await migrate(database)
+        safe_points = SafePoints(database, wakeups, RENDER_VERSION)
         agent = Agent(
             Transcript(database, wakeups),
-            SafePoints(database, wakeups, RENDER_VERSION),
+            safe_points,
             models.named,
             toolbox,
             wakeups,
+            Interruption(safe_points, wakeups, settings.poll_seconds),
             stopping,
         )
         async with (
@@ -86,6 +90,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
         ):
             dispatcher = Dispatcher(
                 Leases(database),
+                Interrupts(database, wakeups),
                 keeper,
                 agent.run,
                 wakeups,
@@ -114,11 +119,15 @@ async def _door(
     stopping: asyncio.Event,
 ) -> AsyncIterator[str]:
     """The gRPC server, open to callers; gives its address."""
-    sessions, streams = Sessions(database, wakeups), Streams(database)
+    sessions, streams, interrupts = (
+        Sessions(database, wakeups),
+        Streams(database),
+        Interrupts(database, wakeups),
+    )
     live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
     async with Deposits(database, wakeups, limits(settings)) as deposits:
         servicer = AgentService(
-            sessions, deposits, streams, live, limits(settings), models.names, toolbox.names
+            sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox.names
         )
         async with serve(
             settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds

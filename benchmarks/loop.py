@@ -15,6 +15,7 @@ from uuid import uuid4
 from agent_service.domain import Lease, NewSession, ReplicaId, SessionConfig, SessionId
 from agent_service.loop.agent import Agent
 from agent_service.loop.frame import RENDER_VERSION
+from agent_service.loop.interruption import Interruption
 from agent_service.model import Chunk, Request, ToolCallPiece
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.leases import Leases, register
@@ -77,12 +78,14 @@ class Bench:
         self._database, self._replica, wakeups = database, replica, Wakeups()
         self._sessions, self._leases = Sessions(database, wakeups), Leases(database)
         model = CallingModel(CALLS_PER_TURN)
+        safe_points = SafePoints(database, wakeups, RENDER_VERSION)
         self._agent = Agent(
             Transcript(database, wakeups),
-            SafePoints(database, wakeups, RENDER_VERSION),
+            safe_points,
             lambda name: model,
             Toolbox(builtin_tools(), max_output_bytes=1024),
             wakeups,
+            Interruption(safe_points, wakeups, poll_seconds=1),
             stopping=Event(),
         )
 

@@ -8,7 +8,7 @@ to nothing. After each of them the database says where the turn stands, and the 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import structlog
@@ -29,6 +29,7 @@ from agent_service.errors import ConfigNotFound, LeaseLost, Unavailable
 from agent_service.loop import prompt
 from agent_service.loop.conversation import voice_messages
 from agent_service.loop.deltas import Deltas
+from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
 from agent_service.store.safe_points import SafePoint, SafePoints
@@ -43,6 +44,7 @@ _MAX_PAUSE_SECONDS = 60.0
 # A server may ask for more patience, but not for an agent that nobody can reach.
 _MAX_RETRY_AFTER_SECONDS = 600.0
 ORPHANED = "The outcome of this call is not known: the service stopped while it ran. It was not run again."
+SKIPPED = "skipped: interrupted"
 
 
 class Released(Exception):
@@ -59,6 +61,7 @@ class Agent:
     model: Callable[[str], Model]
     toolbox: Toolbox
     wakeups: Wakeups
+    interruption: Interruption
     # Set when the service is about to stop: turns then leave off at their next safe point, open.
     stopping: asyncio.Event
 
@@ -75,11 +78,7 @@ class Agent:
         except Unavailable:
             raise
         except asyncio.CancelledError:
-            release = asyncio.ensure_future(self._give_back(lease))
-            while not release.done():
-                # A second cancellation does not end it either.
-                with suppress(asyncio.CancelledError):
-                    await asyncio.shield(release)
+            await to_its_end(self._give_back(lease))
             raise
         except Exception:
             # Not even told: at least it is not tried again at every poll.
@@ -104,7 +103,7 @@ class Agent:
             await self._enter(work, self.safe_points.begin_turn(work.lease, work.next_position, work.frozen))
             await self._inner_voice(work)
         elif orphans := work.open_calls:
-            await self._append_responses(work, [_orphaned(call) for call in orphans])
+            await self._append_responses(work, [_unanswered(call, ORPHANED) for call in orphans])
         elif not work.voice_has_spoken:
             await self._enter(work, self.safe_points.begin_voice_again(work.lease, work.next_position))
             await self._inner_voice(work)
@@ -113,13 +112,12 @@ class Agent:
             await self._enter(
                 work, self.safe_points.begin_round(work.lease, work.next_position, work.next_round)
             )
-            reply = await self._ask_agent(work)
+            reply = await self._ask(work, Speaker.ASSISTANT)
             if not reply.tool_calls:
                 await self._append_answer(work, reply)
                 return
             await self._append_reply(work, reply)
-            for call in work.open_calls:
-                await self._run_tool(work, call)
+            await self._run_tools(work)
 
     async def _stop_here(self, work: Work) -> None:
         """Give the session back at a safe point if the service is about to stop."""
@@ -135,32 +133,47 @@ class Agent:
 
     async def _inner_voice(self, work: Work) -> None:
         """Let the inner voice write the user row."""
-        config, words, usage = work.session.config, "", _NO_USAGE
-        if not config.disable_inner_voice:
-            instruction = prompt.inner_voice_prompt(
-                work.session.goal, work.frame_tag, config.inner_voice_prompt
-            )
-            messages = voice_messages(instruction, prompt.OPENING_LINE, work.frame_tag, work.rows)
-            model = self._model(config.inner_voice_model or config.model)
-            reply = await self._ask(work, model, Request(messages), Speaker.INNER_VOICE)
+        words, usage = "", _NO_USAGE
+        if not work.session.config.disable_inner_voice:
+            reply = await self._ask(work, Speaker.INNER_VOICE)
             words, usage = reply.text.strip(), reply.usage
         row = NewMessage(MessageType.USER, Text(words or prompt.EMPTY_ANSWER), INNER_VOICE_SOURCE)
         work.append(await self.transcript.append(work.lease, work.next_position, work.place, [row], usage))
 
-    async def _ask_agent(self, work: Work) -> Reply:
-        model = self._model(work.session.config.model)
-        return await self._ask(work, model, Request(work.messages(), work.tools), Speaker.ASSISTANT)
+    async def _ask(self, work: Work, speaker: Speaker) -> Reply:
+        """Ask a model. If an interrupt with immediate delivery comes first, deliver it and ask again: only
+        once, so that the agent answers at last however often somebody posts."""
+        fold = ReplyFold()
+        request = self._request(work, speaker)
+        try:
+            async with self.interruption.of(work.lease):
+                return await self._stream(work, speaker, request, fold)
+        except Interrupted:
+            await self.transcript.interrupt_round(work.lease, work.place, _estimate(request, fold))
+        position = work.next_position
+        if speaker is Speaker.ASSISTANT:
+            again = self.safe_points.begin_round(work.lease, position, work.place.round)
+        else:
+            again = self.safe_points.begin_voice_again(work.lease, position)
+        await self._enter(work, again)
+        return await self._stream(work, speaker, self._request(work, speaker), ReplyFold())
 
-    async def _ask(self, work: Work, model: Model, request: Request, speaker: Speaker) -> Reply:
-        """Ask a model and show its words as they come. What the agent's request contains is seen at the first
-        chunk of the reply, which is committed before anything of the answer is."""
+    def _request(self, work: Work, speaker: Speaker) -> Request:
+        if speaker is Speaker.ASSISTANT:
+            return Request(work.messages(), work.tools)
+        session, tag = work.session, work.frame_tag
+        instruction = prompt.inner_voice_prompt(session.goal, tag, session.config.inner_voice_prompt)
+        return Request(voice_messages(instruction, prompt.OPENING_LINE, tag, work.rows))
+
+    async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> Reply:
+        """Show a model's words as they come. What the agent's request contains is seen at the first chunk of
+        the reply, which is committed before anything of the answer is."""
         shown = bool(work.unseen) and speaker is Speaker.ASSISTANT
-        fold, deltas = ReplyFold(), Deltas(work.place, speaker)
-        async with aclosing(model.stream(request)) as chunks:
+        deltas = Deltas(work.place, speaker)
+        async with aclosing(self._model(work, speaker).stream(request)) as chunks:
             async for chunk in chunks:
                 if chunk.begun and shown and work.unseen:
-                    await self.transcript.see(work.lease, work.unseen)
-                    work.unseen.clear()
+                    await to_its_end(self._see(work))
                 fold.add(chunk)
                 for delta in deltas.of(chunk):
                     self.wakeups.say(work.lease.session_id, delta)
@@ -168,6 +181,10 @@ class Agent:
             raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
         reply = fold.reply()
         return replace(reply, usage=replace(reply.usage, model_requests=1))
+
+    async def _see(self, work: Work) -> None:
+        await self.transcript.see(work.lease, work.unseen)
+        work.unseen.clear()
 
     async def _append_reply(self, work: Work, reply: Reply) -> None:
         rows = _words(reply) if reply.text or reply.reasoning else []
@@ -180,9 +197,14 @@ class Agent:
         rows = _words(reply)
         await self.transcript.append_answer(work.lease, work.next_position, work.place, rows, reply.usage)
 
-    async def _run_tool(self, work: Work, call: ToolCall) -> None:
-        await self.transcript.start_tools(work.lease, work.place, [call])
-        await self._append_responses(work, [await self.toolbox.call(call, work.tools)])
+    async def _run_tools(self, work: Work) -> None:
+        """Run what the model asked for. Calls not yet started are skipped when an interrupt will not wait."""
+        while calls := work.open_calls:
+            if await self.safe_points.immediate_waits(work.lease):
+                await self._append_responses(work, [_unanswered(call, SKIPPED) for call in calls])
+                return
+            await self.transcript.start_tools(work.lease, work.place, calls[:1])
+            await self._append_responses(work, [await self.toolbox.call(calls[0], work.tools)])
 
     async def _append_responses(self, work: Work, responses: list[ToolResponse]) -> None:
         rows = [NewMessage(MessageType.TOOL_RESPONSE, response) for response in responses]
@@ -209,9 +231,11 @@ class Agent:
         except (LeaseLost, Unavailable):
             return
 
-    def _model(self, name: str) -> Model:
+    def _model(self, work: Work, speaker: Speaker) -> Model:
+        config = work.session.config
+        of_voice = config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
         try:
-            return self.model(name)
+            return self.model(of_voice or config.model)
         except ConfigNotFound as error:
             raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
 
@@ -220,8 +244,14 @@ def _words(reply: Reply) -> list[NewMessage]:
     return [NewMessage(MessageType.ASSISTANT, Text(reply.text), reasoning=reply.reasoning)]
 
 
-def _orphaned(call: ToolCall) -> ToolResponse:
-    return ToolResponse(call.call_id, call.name, ORPHANED, is_error=True)
+def _unanswered(call: ToolCall, why: str) -> ToolResponse:
+    return ToolResponse(call.call_id, call.name, why, is_error=True)
+
+
+def _estimate(request: Request, fold: ReplyFold) -> Usage:
+    """What a cancelled request may have cost: a token is about four characters."""
+    asked = sum(len(str(message.get("content", ""))) for message in request.messages)
+    return Usage(input_tokens=asked // 4, output_tokens=len("".join(fold.text + fold.reasoning)) // 4)
 
 
 def _pause_seconds(attempt: int, error: ModelError) -> float:

@@ -12,16 +12,21 @@ from google.rpc.status_pb2 import Status
 
 from agent_service.domain import Json, SessionId
 from agent_service.errors import SparkError
-from agent_service.rpc.convert import fields, page
-from agent_service.rpc.convert.interrupt import deposit, interrupt_proto
-from agent_service.rpc.convert.session import labels, new_session, reading_proto, states
+from agent_service.rpc.convert import fields
+from agent_service.rpc.convert.event import message_proto
+from agent_service.rpc.convert.interrupt import deposit, interrupt_proto, interrupt_states
+from agent_service.rpc.convert.page import Listing
+from agent_service.rpc.convert.session import labels, new_session, reading_proto, session_states
 from agent_service.rpc.status import internal_error, status_of
 from agent_service.rpc.streams import LiveStreams
 from agent_service.settings import Limits
 from agent_service.store.deposits import Deposits
+from agent_service.store.interrupts import Interrupts
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from spark.agent.v1.agent_service_pb2 import (
+    CancelInterruptRequest,
+    CancelInterruptResponse,
     CreateSessionRequest,
     CreateSessionResponse,
     Deposit,
@@ -35,6 +40,10 @@ from spark.agent.v1.agent_service_pb2 import (
     GetInterruptResponse,
     GetSessionRequest,
     GetSessionResponse,
+    ListInterruptsRequest,
+    ListInterruptsResponse,
+    ListMessagesRequest,
+    ListMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
     StreamTranscriptRequest,
@@ -55,6 +64,7 @@ class AgentService(AgentServiceServicer):
         self,
         sessions: Sessions,
         deposits: Deposits,
+        interrupts: Interrupts,
         streams: Streams,
         live_streams: LiveStreams,
         limits: Limits,
@@ -62,8 +72,8 @@ class AgentService(AgentServiceServicer):
         known_tools: tuple[str, ...],
     ) -> None:
         """The first known model is the one of a session that names none."""
-        self._sessions, self._deposits, self._streams = sessions, deposits, streams
-        self._live_streams, self._limits = live_streams, limits
+        self._sessions, self._deposits, self._interrupts = sessions, deposits, interrupts
+        self._streams, self._live_streams, self._limits = streams, live_streams, limits
         self._known_models, self._known_tools = known_models, known_tools
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -76,27 +86,24 @@ class AgentService(AgentServiceServicer):
         return GetSessionResponse(session=reading_proto(await self._sessions.get(session_id)))
 
     async def ListSessions(self, request: ListSessionsRequest, context: object) -> ListSessionsResponse:
-        size = page.size("page_size", request.page_size)
-        kept_states = states("states", request.states)
-        kept_labels = labels("labels", request.labels)
-        filters: Json = [sorted(state.value for state in kept_states), kept_labels]
-        before = None
-        if request.page_token:
-            cursor = page.cursor("page_token", request.page_token, "ListSessions", filters)
-            before = SessionId(UUID(int=cursor))
-        # One more than asked for tells whether there is a next page.
-        found = await self._sessions.page(size + 1, before, kept_states, kept_labels)
-        shown = next(page.cut(reading_proto(reading) for reading in found[:size]), [])
-        if len(shown) == len(found):
-            return ListSessionsResponse(sessions=shown)
-        last = found[len(shown) - 1].session.session_id
-        return ListSessionsResponse(
-            sessions=shown, next_page_token=page.token(last.int, "ListSessions", filters)
-        )
+        states, with_labels = session_states("states", request.states), labels("labels", request.labels)
+        filters: Json = [sorted(state.value for state in states), with_labels]
+        listing = Listing("ListSessions", filters, request.page_size, request.page_token)
+        before = SessionId(UUID(int=listing.after)) if listing.after else None
+        found = await self._sessions.page(listing.limit, before, states, with_labels)
+        shown, token = listing.page(found, reading_proto, lambda last: last.session.session_id.int)
+        return ListSessionsResponse(sessions=shown, next_page_token=token)
 
     async def EndSession(self, request: EndSessionRequest, context: object) -> EndSessionResponse:
         session_id = fields.session_id("session_id", request.session_id)
         return EndSessionResponse(session=reading_proto(await self._sessions.end(session_id)))
+
+    async def ListMessages(self, request: ListMessagesRequest, context: object) -> ListMessagesResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        listing = Listing("ListMessages", str(session_id), request.page_size, request.page_token)
+        found = await self._streams.messages(session_id, listing.after, listing.limit)
+        shown, token = listing.page(found, message_proto, lambda last: last.position)
+        return ListMessagesResponse(messages=shown, next_page_token=token)
 
     def StreamTranscript(
         self, request: StreamTranscriptRequest, context: object
@@ -118,6 +125,22 @@ class AgentService(AgentServiceServicer):
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
         return GetInterruptResponse(interrupt=interrupt_proto(await self._streams.interrupt(interrupt_id)))
 
+    async def ListInterrupts(self, request: ListInterruptsRequest, context: object) -> ListInterruptsResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        states = interrupt_states("states", request.states)
+        filters: Json = [str(session_id), sorted(state.value for state in states)]
+        listing = Listing("ListInterrupts", filters, request.page_size, request.page_token)
+        found = await self._interrupts.page(session_id, listing.after, listing.limit, states)
+        shown, token = listing.page(found, interrupt_proto, lambda last: last.posted.revision)
+        return ListInterruptsResponse(interrupts=shown, next_page_token=token)
+
+    async def CancelInterrupt(
+        self, request: CancelInterruptRequest, context: object
+    ) -> CancelInterruptResponse:
+        interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
+        cancelled = await self._interrupts.cancel(interrupt_id)
+        return CancelInterruptResponse(interrupt=interrupt_proto(cancelled))
+
     def WatchInterrupt(
         self, request: WatchInterruptRequest, context: object
     ) -> AsyncGenerator[WatchInterruptResponse, None]:
@@ -131,9 +154,6 @@ class AgentService(AgentServiceServicer):
     UpdateSession = _not_served_yet
     PauseSession = _not_served_yet
     ResumeSession = _not_served_yet
-    ListMessages = _not_served_yet
-    ListInterrupts = _not_served_yet
-    CancelInterrupt = _not_served_yet
 
     async def _deposit(self, item: Deposit) -> DepositResult:
         """One item of a batch, which fails alone."""

@@ -40,6 +40,13 @@ SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE session_id = $1 AND type = 'system' AND position IS NULL AND settled_at IS NULL
 ORDER BY posted_revision"""
 
+_IMMEDIATE_WAITS = """
+SELECT EXISTS (
+    SELECT FROM messages m
+    WHERE m.session_id = s.session_id AND type = 'system' AND position IS NULL AND settled_at IS NULL
+      AND delivery = 'immediate' AND (expire_time IS NULL OR expire_time > clock_timestamp()))
+FROM sessions s WHERE session_id = $1 AND lease_epoch = $2"""
+
 _DELIVER = """
 UPDATE messages m
 SET position = d.position, delivered_at = $2, delivered_revision = d.revision,
@@ -136,6 +143,14 @@ class SafePoints:
                 )
             await _conclude(connection, held, point)
         return point
+
+    async def immediate_waits(self, lease: Lease) -> bool:
+        """Whether an interrupt waits that is due at once. Only looks: the delivery decides."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_IMMEDIATE_WAITS, lease.session_id, lease.epoch)
+        if row is None:
+            raise LeaseLost
+        return bool(row[0])
 
     @asynccontextmanager
     async def _held(self, lease: Lease, next_position: int) -> AsyncIterator[tuple[Hot, _Held]]:

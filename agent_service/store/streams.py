@@ -1,9 +1,9 @@
-"""What watchers read: the facts about a session in their order, and single interrupts."""
+"""What watchers read: the facts about a session in their order, its transcript, and single interrupts."""
 
-from agent_service.domain import Event, Interrupt, MessageId, SessionId
+from agent_service.domain import Event, Interrupt, Message, MessageId, SessionId
 from agent_service.errors import InterruptNotFound, SessionNotFound
 from agent_service.store.database import Database
-from agent_service.store.rows import MESSAGE_COLUMNS, event, get, interrupt
+from agent_service.store.rows import MESSAGE_COLUMNS, event, get, interrupt, message
 
 _NEWEST = "SELECT revision FROM sessions WHERE session_id = $1"
 
@@ -15,6 +15,9 @@ FROM events e LEFT JOIN LATERAL (
     SELECT {MESSAGE_COLUMNS} FROM messages
     WHERE session_id = e.session_id AND message_id = e.message_id) m ON true
 WHERE e.session_id = $1 AND e.revision > $2 ORDER BY e.revision LIMIT $3"""
+
+_MESSAGES = f"""
+SELECT {MESSAGE_COLUMNS} FROM messages WHERE session_id = $1 AND position > $2 ORDER BY position LIMIT $3"""
 
 _INTERRUPT = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE message_id = $1 AND type = 'system'"
 
@@ -36,6 +39,14 @@ class Streams:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_PAGE, session_id, after_revision, limit)
         return [event(row) for row in rows]
+
+    async def messages(self, session_id: SessionId, after_position: int, limit: int) -> list[Message]:
+        """The next rows of the transcript, covered ones too. Raises SessionNotFound."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_MESSAGES, session_id, after_position, limit)
+            if not rows and await connection.fetchrow(_NEWEST, session_id) is None:
+                raise SessionNotFound(session_id)
+        return [message(row) for row in rows]
 
     async def interrupt(self, interrupt_id: MessageId) -> Interrupt:
         """Raises InterruptNotFound."""

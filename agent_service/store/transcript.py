@@ -140,6 +140,22 @@ SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 
+# Not a failure: the session goes on, and what the request has cost is an estimate.
+_INTERRUPT_ROUND = """
+WITH held AS (
+    UPDATE sessions
+    SET revision = revision + 1, model_requests = model_requests + 1,
+        input_tokens = input_tokens + $6, output_tokens = output_tokens + $7
+    WHERE session_id = $1 AND lease_epoch = $2
+    RETURNING revision, clock_timestamp() AS now
+), recorded AS (
+    INSERT INTO events (session_id, revision, create_time, type, data)
+    SELECT $1, revision, now, 'round_failed', jsonb_build_object(
+        'turn', $3::int, 'round', $4::int, 'attempt', $5::int, 'reason', 'interrupted',
+        'detail', 'an interrupt with immediate delivery', 'retry_time', NULL) FROM held
+)
+SELECT now FROM held"""
+
 _SET_ASIDE = """
 UPDATE sessions
 SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
@@ -263,6 +279,11 @@ class Transcript:
             reason.value,
             detail.translate(_UNSTORABLE),
         )
+
+    async def interrupt_round(self, lease: Lease, place: Place, estimate: Usage) -> None:
+        """Record that a model request was cancelled so that an interrupt can be delivered."""
+        at = place.turn, place.round, place.attempt
+        await self._write(_INTERRUPT_ROUND, lease, *at, estimate.input_tokens, estimate.output_tokens)
 
     async def set_aside(self, lease: Lease, pause_seconds: float) -> None:
         """Release the session for a while, with nothing else changed."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agent_service.domain import JsonObject, Lease, ReplicaId, RoundFailure, SessionId, Usage
 from agent_service.loop.agent import Agent
+from agent_service.loop.interruption import Interruption
 from agent_service.model import INNER_VOICE_MARK, Chunk, Model, ModelError, Request, ToolCallPiece
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
@@ -82,6 +83,7 @@ def agent(store: Store, model: Model, stopping: asyncio.Event | None = None) -> 
         lambda name: model,
         Toolbox(builtin_tools(), max_output_bytes=1000),
         store.wakeups,
+        Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),
         stopping or asyncio.Event(),
     )
 

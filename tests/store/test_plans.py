@@ -7,7 +7,16 @@ from uuid import UUID
 
 import pytest
 
-from agent_service.store import deposits, leases, ledger, safe_points, sessions, streams, transcript
+from agent_service.store import (
+    deposits,
+    interrupts,
+    leases,
+    ledger,
+    safe_points,
+    sessions,
+    streams,
+    transcript,
+)
 from agent_service.store.database import Database, Hot
 
 BIG = UUID(int=1)
@@ -28,6 +37,11 @@ SELECT '{BIG}', gen_random_uuid(), CASE WHEN n % 10 = 0 THEN 'system' ELSE 'assi
 FROM generate_series(1, 10000) n;
 INSERT INTO messages (session_id, message_id, type, posted_at, posted_revision, source, request_id, delivery)
 SELECT lpad(to_hex(n), 32, '0')::uuid, gen_random_uuid(), 'system', now(), 2, 'operator', 'r', 'next_round'
+FROM generate_series(2, 20000) n;
+INSERT INTO messages (session_id, message_id, type, posted_at, posted_revision, source, request_id, delivery,
+                      expire_time)
+SELECT lpad(to_hex(n), 32, '0')::uuid, gen_random_uuid(), 'system', now(), 3, 'operator', 'e', 'next_round',
+       now() + (n - 10000) * interval '1 second'
 FROM generate_series(2, 20000) n;
 INSERT INTO events (session_id, revision, create_time, type, message_id)
 SELECT session_id, posted_revision, posted_at, 'message_appended', message_id FROM messages;
@@ -59,6 +73,14 @@ STATEMENTS = {
     "release": transcript._RELEASE,
     "stream a page": streams._PAGE,
     "read an interrupt": streams._INTERRUPT,
+    "list messages": streams._MESSAGES,
+    "list interrupts": interrupts._PAGE,
+    "find a session": interrupts._SESSION,
+    "cancel: lock": interrupts._LOCK,
+    "cancel: read": interrupts._READ,
+    "sweep: lock": interrupts._LOCK_EXPIRED,
+    "sweep: read what has expired": interrupts._EXPIRED,
+    "sweep: advance": interrupts._ADVANCE,
     "find the last words": sessions._LAST_WORDS,
     "find the outstanding": sessions._OUTSTANDING,
 }
@@ -80,6 +102,10 @@ INDEXES = {
     "load the rows": {"messages_position", "messages_summaries"},
     "deposit: look for duplicates": {"messages_request_id"},
     "read an interrupt": {"messages_interrupt_id"},
+    "list messages": {"messages_position"},
+    "list interrupts": {"messages_request_id"},
+    "cancel: lock": {"messages_interrupt_id"},
+    "sweep: lock": {"messages_expiring"},
 }
 
 

@@ -3,6 +3,7 @@ import pytest
 from agent_service.domain import (
     Event,
     EventType,
+    Interrupt,
     InterruptChanged,
     InterruptState,
     MessageId,
@@ -69,3 +70,19 @@ async def test_events_read_later_equal_those_read_at_once(store: Store) -> None:
 async def test_an_unknown_interrupt_is_named(store: Store) -> None:
     with pytest.raises(InterruptNotFound):
         await store.streams.interrupt(MessageId(new_id()))
+
+
+async def test_the_rows_of_a_transcript_are_read_by_position_without_what_has_none(store: Store) -> None:
+    session_id = await store.session()
+    nudge = await store.nudge(session_id)
+    work = await store.open_turn(session_id)
+    await store.nudge(session_id, "pending")
+    rows = [assistant("First."), assistant("Second.")]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
+    whole = await store.streams.messages(session_id, 0, 100)
+    assert [row.position for row in whole] == [1, 2, 3, 4]
+    assert whole[0].message_id == nudge.interrupt_id
+    assert isinstance(whole[0].content, Interrupt)
+    paged = await store.streams.messages(session_id, 0, 3)
+    paged += await store.streams.messages(session_id, paged[-1].position, 3)
+    assert paged == whole

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import assert_never
 
@@ -24,6 +25,7 @@ from spark.agent.v1 import agent_service_pb2, interrupt_pb2
 _DELIVERY_NUMBERS = enums.numbers(Delivery, interrupt_pb2.Delivery.Value, "DELIVERY")
 _DELIVERIES = enums.members(_DELIVERY_NUMBERS, unset=Delivery.NEXT_ROUND)
 _STATE_NUMBERS = enums.numbers(InterruptState, interrupt_pb2.InterruptState.Value, "INTERRUPT_STATE")
+_STATES = enums.members(_STATE_NUMBERS)
 
 _SOURCE = re.compile(r"(operator|user|service|cron|webhook|agent)(?::([a-z0-9._-]{1,100}))?")
 _NUDGING_KINDS = frozenset({"operator", "user", "service", "agent"})
@@ -118,6 +120,10 @@ def _digest(
             assert_never(body)
     asked = [*said, delivery.value, coalesce_key, expire_time.isoformat() if expire_time else None]
     return hashlib.sha256(canonical(asked).encode()).digest()
+
+
+def interrupt_states(field: str, sent: Iterable[int]) -> tuple[InterruptState, ...]:
+    return tuple(fields.member(field, number, _STATES) for number in sent)
 
 
 def interrupt_proto(interrupt: Interrupt) -> interrupt_pb2.Interrupt:

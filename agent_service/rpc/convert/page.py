@@ -6,7 +6,7 @@ It works only for the same method with the same filters.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -23,7 +23,35 @@ _VERSION = b"\x01"
 _CURSOR_BYTES = 16
 _DIGEST_BYTES = 8
 
+Found = TypeVar("Found")
 Item = TypeVar("Item", bound=Message)
+
+
+class Listing:
+    """A call for a page of a listing. The page is what comes after `after`, 0 at the beginning."""
+
+    def __init__(self, method: str, filters: Json, page_size: int, page_token: str) -> None:
+        """Raises InvalidField."""
+        self._method, self._filters = method, filters
+        self._size = size("page_size", page_size)
+        self.after = cursor("page_token", page_token, method, filters) if page_token else 0
+
+    @property
+    def limit(self) -> int:
+        """How many items to look for: one more than are shown tells whether there is a next page."""
+        return self._size + 1
+
+    def page(
+        self, found: Sequence[Found], proto: Callable[[Found], Item], place: Callable[[Found], int]
+    ) -> tuple[list[Item], str]:
+        """What is shown of what was found, and the token of the next page, empty where there is none.
+
+        The place of an item is the cursor for going on after it.
+        """
+        shown = next(cut(map(proto, found[: self._size])), [])
+        if len(shown) == len(found):
+            return shown, ""
+        return shown, token(place(found[len(shown) - 1]), self._method, self._filters)
 
 
 def size(field: str, sent: int) -> int:

@@ -72,7 +72,7 @@ def labels(field: str, sent: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def states(field: str, sent: Iterable[int]) -> tuple[SessionState, ...]:
+def session_states(field: str, sent: Iterable[int]) -> tuple[SessionState, ...]:
     return tuple(fields.member(field, number, _STATES) for number in sent)
 
 

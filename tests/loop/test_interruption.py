@@ -1,0 +1,156 @@
+"""Interrupts with immediate delivery: they cancel what is in flight, and nothing else is lost."""
+
+import asyncio
+
+from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFailed, RoundFailure
+from agent_service.loop.agent import SKIPPED
+from agent_service.model import Chunk
+from agent_service.tools import ToolOutcome
+from tests.loop.scripted import ScriptedModel, agent, calls, run_turn, says
+from tests.loop.test_agent import check_requests, rows
+from tests.support import Store
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_an_immediate_nudge_cancels_the_stream_and_is_delivered_in_the_same_round(store: Store) -> None:
+    session_id = await store.session()
+    closed = asyncio.Event()
+
+    async def post_and_hang() -> None:
+        await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+        try:
+            await forever()
+        finally:
+            closed.set()
+
+    model = ScriptedModel([[Chunk("It was "), post_and_hang], says("I stop.")])
+    await run_turn(store, session_id, model)
+    assert closed.is_set()
+    assert [kind for kind, _ in await rows(store, session_id)] == ["user", "system", "assistant"]
+    happenings = [event.happening for event in await store.streams.page(session_id, 0, 100)]
+    (failed,) = (happening for happening in happenings if isinstance(happening, RoundFailed))
+    assert (failed.round, failed.attempt, failed.reason) == (1, 1, RoundFailure.INTERRUPTED)
+    kinds = await store.kinds(session_id)
+    assert kinds[-7:] == [
+        "interrupt_posted",
+        "round_failed",
+        "interrupt_delivered",
+        "round_started",
+        "interrupt_seen",
+        "message_appended",
+        "turn_ended",
+    ]
+    check_requests(model.sent)
+    usage = (await store.sessions.get(session_id)).usage
+    assert usage.model_requests == 3
+
+
+async def test_a_round_is_cancelled_at_most_once(store: Store) -> None:
+    session_id = await store.session()
+
+    async def post() -> None:
+        await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+
+    async def post_and_hang() -> None:
+        await post()
+        await forever()
+
+    model = ScriptedModel([[Chunk("a"), post_and_hang], [Chunk("b"), post, *calls("now")], says("Both.")])
+    await run_turn(store, session_id, model)
+    kinds = await store.kinds(session_id)
+    assert kinds.count("round_failed") == 1
+    assert kinds.count("interrupt_delivered") == kinds.count("interrupt_seen") == 2
+    # The second one waited for the next safe point, and the call before it was not started.
+    assert model.sent[2][-2]["content"] == SKIPPED
+    check_requests(model.sent)
+
+
+async def test_the_inner_voice_is_cancelled_and_asked_again(store: Store) -> None:
+    session_id = await store.session()
+
+    async def post_and_hang() -> None:
+        await store.nudge(session_id, "Look north.", delivery=Delivery.IMMEDIATE)
+        await forever()
+
+    model = ScriptedModel([says("North it is.")], [[Chunk("Go "), post_and_hang], says("Look north, then.")])
+    await run_turn(store, session_id, model)
+    assert [kind for kind, _ in await rows(store, session_id)] == ["system", "user", "assistant"]
+    assert "Look north." in str(model.voice_requests[1].messages[-1])
+    assert (await store.kinds(session_id)).count("turn_started") == 1
+
+
+async def test_calls_that_were_not_started_are_skipped_in_pairs(store: Store) -> None:
+    session_id = await store.session()
+    model = ScriptedModel([calls("now", "note", "now", arguments='{"text": "x"}'), says("I stop.")])
+    interrupted = agent(store, model)
+
+    class Posting:
+        spec = interrupted.toolbox.specs(["note"])[0]
+
+        async def call(self, arguments: JsonObject) -> ToolOutcome:
+            await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+            return ToolOutcome("Noted.")
+
+    interrupted.toolbox._tools["note"] = Posting()
+    await interrupted.run(await store.claim(session_id))
+    answers = [message["content"] for message in model.sent[1] if message["role"] == "tool"]
+    assert answers[1:] == ["Noted.", SKIPPED]
+    assert (await store.kinds(session_id)).count("tool_call_started") == 2
+    check_requests(model.sent)
+
+
+async def test_other_deliveries_cancel_nothing(store: Store) -> None:
+    session_id = await store.session()
+
+    async def post() -> None:
+        for delivery in (Delivery.NEXT_ROUND, Delivery.NEXT_TURN):
+            await store.nudge(session_id, "Later.", delivery=delivery)
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    await run_turn(store, session_id, ScriptedModel([[Chunk("a"), post, Chunk("b")]]))
+    assert "round_failed" not in await store.kinds(session_id)
+
+
+async def test_what_was_seen_before_the_cancellation_is_seen_once(store: Store) -> None:
+    session_id = await store.session()
+    first = await store.nudge(session_id, "First.")
+
+    async def post_and_hang() -> None:
+        await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+        await forever()
+
+    model = ScriptedModel([[Chunk("a"), post_and_hang], says("Both.")])
+    await run_turn(store, session_id, model)
+    assert (await store.streams.interrupt(first.interrupt_id)).state is InterruptState.SEEN
+    assert (await store.kinds(session_id)).count("interrupt_seen") == 2
+    assert await store.outstanding(session_id) == 0
+
+
+async def test_an_immediate_interrupt_that_waits_while_nothing_streams_is_delivered_as_any_other(
+    store: Store,
+) -> None:
+    session_id = await store.session()
+    await store.nudge(session_id, "Look north.", delivery=Delivery.IMMEDIATE)
+    await run_turn(store, session_id, ScriptedModel([says("North it is.")]))
+    assert "round_failed" not in await store.kinds(session_id)
+
+
+async def test_the_end_of_the_session_closes_the_request_at_once(store: Store) -> None:
+    session_id = await store.session()
+    closed = asyncio.Event()
+
+    async def end_and_hang() -> None:
+        ending = asyncio.ensure_future(store.sessions.end(session_id))
+        try:
+            await forever()
+        finally:
+            closed.set()
+            await ending
+
+    await run_turn(store, session_id, ScriptedModel([[Chunk("It was "), end_and_hang]]))
+    assert closed.is_set()
+    assert (await store.kinds(session_id))[-1] == "session_changed"
