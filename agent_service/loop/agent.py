@@ -156,7 +156,8 @@ class Agent:
         else:
             again = self.safe_points.begin_voice_again(work.lease, position)
         await self._enter(work, again)
-        return await self._stream(work, speaker, self._request(work, speaker), ReplyFold())
+        async with self.interruption.of(work.lease, immediate=False):
+            return await self._stream(work, speaker, self._request(work, speaker), ReplyFold())
 
     def _request(self, work: Work, speaker: Speaker) -> Request:
         if speaker is Speaker.ASSISTANT:

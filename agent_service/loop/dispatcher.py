@@ -40,10 +40,12 @@ class Dispatcher:
         self._max_sessions, self._poll_seconds = max_sessions, poll_seconds
         # By lease: a session that was lost and taken again may still have its last task, on its way out.
         self._running: dict[Lease, asyncio.Task[None]] = {}
+        self._was_cut: set[Lease] = set()
         self._busy: Counter[SessionId] = Counter()
         self._replica: ReplicaId | None = None
         self._hinted = asyncio.Event()
         self._next_poll = 0.0
+        self._wakeups = wakeups
         wakeups.listen(self._hear)
 
     def stop(self) -> None:
@@ -85,6 +87,7 @@ class Dispatcher:
             self._forget_lost(await self._leases.held(replica))
             if failed := await self._leases.fail_exhausted():
                 _log.error("session failed", session_id=str(failed))
+                self._wakeups.hint(failed)
             await self._interrupts.expire(MAX_SWEPT)
 
     @property
@@ -110,20 +113,25 @@ class Dispatcher:
     def _ran(self, lease: Lease, _: asyncio.Task[None]) -> None:
         """Hints about a session that runs go to nobody: look once more when it does no longer."""
         del self._running[lease]
+        self._was_cut.discard(lease)
         self._busy -= Counter([lease.session_id])
         self._hinted.set()
 
     def _forget_lost(self, held: set[Lease]) -> None:
         """Cut off what is no longer held: the session ended, or somebody else has it."""
         for lease, task in self._running.items():
-            # Once: a task on its way out gives its session back, and is not to be disturbed.
-            if lease not in held and not task.cancelling():
-                task.cancel()
+            if lease not in held:
+                self._cut(lease, task)
 
     def _cut_off(self) -> None:
-        for task in self._running.values():
-            if not task.cancelling():
-                task.cancel()
+        for lease, task in self._running.items():
+            self._cut(lease, task)
+
+    def _cut(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        """Once: a task on its way out gives its session back, and is not to be disturbed."""
+        if lease not in self._was_cut:
+            self._was_cut.add(lease)
+            task.cancel()
 
     async def _wait(self) -> None:
         try:

@@ -2,16 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
 
 from agent_service.domain import Lease
-from agent_service.errors import LeaseLost, Unavailable
+from agent_service.errors import LeaseLost
 from agent_service.store.safe_points import SafePoints
 from agent_service.wakeups import Wakeups
+
+_log = structlog.get_logger(__name__)
 
 
 class Interrupted(Exception):
     """An interrupt with immediate delivery waits."""
+
+
+@dataclass(slots=True)
+class _Attention:
+    """What a guard and the task that it guards know of each other."""
+
+    over: bool = False
+    reason: Interrupted | LeaseLost | None = None
 
 
 class Interruption:
@@ -21,42 +34,48 @@ class Interruption:
         self._safe_points, self._wakeups, self._poll_seconds = safe_points, wakeups, poll_seconds
 
     @asynccontextmanager
-    async def of(self, lease: Lease) -> AsyncIterator[None]:
-        """What is done inside is cancelled, and Interrupted raised in its place, as soon as one waits; or
-        LeaseLost, if the session is no longer ours."""
+    async def of(self, lease: Lease, immediate: bool = True) -> AsyncIterator[None]:
+        """What is done inside is cancelled as soon as the session is no longer ours, with LeaseLost raised in
+        its place, or as soon as an immediate interrupt waits, if that counts, with Interrupted."""
         task = asyncio.current_task()
         assert task
-        before = task.cancelling()
-        guard = asyncio.create_task(self._cancel_when_due(lease, task))
+        before, attention = task.cancelling(), _Attention()
+        guard = asyncio.create_task(self._cancel_when_due(lease, immediate, task, attention))
         try:
             yield
         except asyncio.CancelledError:
-            if not guard.done() or task.uncancel() > before:
+            # Somebody else's cancellation, alone or with the guard's, goes on.
+            if attention.reason is None or task.uncancel() > before:
                 raise
-            raise guard.result() from None
+            raise attention.reason from None
         finally:
+            attention.over = True
             guard.cancel()
-            with suppress(asyncio.CancelledError):
-                await guard
+            await asyncio.wait({guard})
 
-    async def _cancel_when_due(self, lease: Lease, task: asyncio.Task[None]) -> Interrupted | LeaseLost:
-        """What it was cancelled for."""
-        reason: Interrupted | LeaseLost
+    async def _cancel_when_due(
+        self, lease: Lease, immediate: bool, task: asyncio.Task[None], attention: _Attention
+    ) -> None:
         with self._wakeups.watch(lease.session_id) as watch:
-            while True:
-                try:
-                    if await self._safe_points.immediate_waits(lease):
-                        reason = Interrupted()
-                        break
-                except LeaseLost as lost:
-                    reason = lost
-                    break
-                except Unavailable:
-                    """It is looked again at the next poll."""
+            while not attention.over:
+                reason = await self._look(lease, immediate)
+                if reason and not attention.over:
+                    attention.reason = reason
+                    task.cancel()
+                    return
                 while not await watch.wait(self._poll_seconds):
                     continue  # Only text came.
-        task.cancel()
-        return reason
+
+    async def _look(self, lease: Lease, immediate: bool) -> Interrupted | LeaseLost | None:
+        try:
+            waits = await self._safe_points.immediate_waits(lease)
+        except LeaseLost as lost:
+            return lost
+        except Exception as error:
+            # Whatever it is, the request goes on, and the next poll looks again.
+            _log.warning("not looked", session_id=str(lease.session_id), error=repr(error))
+            return None
+        return Interrupted() if waits and immediate else None
 
 
 async def to_its_end(write: Coroutine[None, None, None]) -> None:

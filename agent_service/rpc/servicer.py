@@ -46,6 +46,10 @@ from spark.agent.v1.agent_service_pb2 import (
     ListMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
+    PauseSessionRequest,
+    PauseSessionResponse,
+    ResumeSessionRequest,
+    ResumeSessionResponse,
     StreamTranscriptRequest,
     StreamTranscriptResponse,
     WatchInterruptRequest,
@@ -93,6 +97,14 @@ class AgentService(AgentServiceServicer):
         found = await self._sessions.page(listing.limit, before, states, with_labels)
         shown, token = listing.page(found, reading_proto, lambda last: last.session.session_id.int)
         return ListSessionsResponse(sessions=shown, next_page_token=token)
+
+    async def PauseSession(self, request: PauseSessionRequest, context: object) -> PauseSessionResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        return PauseSessionResponse(session=reading_proto(await self._sessions.pause(session_id)))
+
+    async def ResumeSession(self, request: ResumeSessionRequest, context: object) -> ResumeSessionResponse:
+        session_id = fields.session_id("session_id", request.session_id)
+        return ResumeSessionResponse(session=reading_proto(await self._sessions.resume(session_id)))
 
     async def EndSession(self, request: EndSessionRequest, context: object) -> EndSessionResponse:
         session_id = fields.session_id("session_id", request.session_id)
@@ -152,8 +164,6 @@ class AgentService(AgentServiceServicer):
         raise NotImplementedError
 
     UpdateSession = _not_served_yet
-    PauseSession = _not_served_yet
-    ResumeSession = _not_served_yet
 
     async def _deposit(self, item: Deposit) -> DepositResult:
         """One item of a batch, which fails alone."""

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import compress
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias, assert_never
 
@@ -41,6 +43,9 @@ MAX_WAITING_ROOMS = 3
 _LOCK = """
 SELECT session_id, state, revision, outstanding, clock_timestamp() AS now FROM sessions
 WHERE session_id = ANY ($1::uuid[]) ORDER BY session_id FOR NO KEY UPDATE"""
+
+# Of the rows that were skipped, or are not there.
+_THERE = "SELECT ARRAY (SELECT session_id FROM sessions WHERE session_id = ANY ($1::uuid[]))"
 
 _KNOWN = f"""
 SELECT {MESSAGE_COLUMNS}, request_id, digest FROM messages
@@ -134,31 +139,45 @@ class Deposits:
         if deposit.session_id not in self._rooms:
             outcome = await self._group.submit(deposit)
         if outcome is None:
-            outcome = await self._wait(deposit)
+            outcome = await self._room(deposit.session_id).submit(deposit)
         if isinstance(outcome, SparkError):
             raise outcome
         assert outcome, "who waits for the row is told what became of the deposit"
         return outcome
 
-    async def _wait(self, deposit: Deposit) -> _Outcome:
-        """Go with the others that wait for the session's row."""
-        room = self._rooms.get(deposit.session_id)
-        if room is None:
-            room = self._rooms[deposit.session_id] = GroupCommit(self._commit_waiting, MAX_GROUP, self._tasks)
-        try:
-            return await room.submit(deposit)
-        finally:
-            if not room.busy and self._rooms.get(deposit.session_id) is room:
-                del self._rooms[deposit.session_id]
+    def _room(self, session_id: SessionId) -> GroupCommit[Deposit, _Outcome]:
+        """Where posts wait for the session's row. It is left as soon as nobody waits."""
+        if session_id not in self._rooms:
+            leave = partial(self._rooms.pop, session_id, None)
+            self._rooms[session_id] = GroupCommit(self._commit_waiting, MAX_GROUP, self._tasks, leave)
+        return self._rooms[session_id]
 
     async def _commit_waiting(self, room: Sequence[Deposit]) -> Sequence[_Outcome]:
+        pause_seconds = 0.002
+        while self._waiting.locked():
+            # As many wait for rows as may: see whether this row is free, now and then.
+            outcomes = await self._commit_batch(room, wait=False)
+            if None not in outcomes:
+                return outcomes
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, 0.1)
         async with self._waiting:
             return await self._commit_batch(room, wait=True)
 
     async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Outcome]:
+        """A group may hold posts to sessions for which earlier ones wait by now: they go after them."""
+        is_free = [deposit.session_id not in self._rooms for deposit in group]
+        outcomes = iter(await self._commit_free(list(compress(group, is_free))))
+        together = [next(outcomes) if free else None for free in is_free]
+        for deposit, outcome in zip(group, together, strict=True):
+            if outcome is None:
+                self._room(deposit.session_id)
+        return together
+
+    async def _commit_free(self, group: Sequence[Deposit]) -> Sequence[_Outcome]:
         if len(group) == 1 and (deposited := await self._commit_alone(group[0])):
             return [deposited]
-        return await self._commit_batch(group, wait=False)
+        return await self._commit_batch(group, wait=False) if group else ()
 
     async def _commit_alone(self, deposit: Deposit) -> Deposited | None:
         """The short way, in one statement. None where a closer look is needed."""
@@ -199,6 +218,8 @@ class Deposits:
     async def _commit_once(self, batch: Sequence[Deposit], wait: bool) -> Sequence[_Outcome]:
         async with self._database.transaction() as connection:
             ledgers, ended = await _lock(connection, batch, wait)
+            skipped = [deposit.session_id for deposit in batch if deposit.session_id not in ledgers]
+            there = await connection.fetchval(_THERE, skipped) if skipped and not wait else ()
             book = Book(ledgers, ended, self._limits)
             await _read(connection, book, batch)
             decisions = [book.decide(d) if d.session_id in ledgers else None for d in batch]
@@ -213,7 +234,7 @@ class Deposits:
                 case SparkError():
                     return decision
                 case None:
-                    return SessionNotFound(deposit.session_id) if wait else None
+                    return None if deposit.session_id in there else SessionNotFound(deposit.session_id)
 
         return [outcome(*pair) for pair in zip(batch, decisions, strict=True)]
 

@@ -20,18 +20,19 @@ class GroupCommit(Generic[Item, Outcome]):
         commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
         most: int,
         tasks: asyncio.TaskGroup,
+        idle: Callable[[], object] = lambda: None,
     ) -> None:
-        """At most so many items a commit. The commits are made in the task group."""
-        self._commit, self._most, self._tasks = commit, most, tasks
+        """At most so many items a commit. The commits are made in the task group; after the last, `idle`."""
+        self._commit, self._most, self._tasks, self._idle = commit, most, tasks, idle
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        self.busy = False
+        self._busy = False
 
     async def submit(self, item: Item) -> Outcome:
         """Wait for the commit that the item goes into."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, outcome))
-        if not self.busy:
-            self.busy = True
+        if not self._busy:
+            self._busy = True
             self._tasks.create_task(self._drain())
         return await outcome
 
@@ -41,7 +42,8 @@ class GroupCommit(Generic[Item, Outcome]):
                 group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 await self._commit_group(group)
         finally:
-            self.busy = False
+            self._busy = False
+            self._idle()
             left, self._waiting = self._waiting, []
             for _, outcome in left:
                 outcome.cancel()

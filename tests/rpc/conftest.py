@@ -50,7 +50,9 @@ def live_streams(
 async def open_door(store: Store, drain_seconds: float = 5) -> AsyncIterator[Door]:
     stopping = asyncio.Event()
     live = live_streams(store, POLL_SECONDS, NOTICE_SECONDS, stopping)
-    servicer = AgentService(store.sessions, store.deposits, store.streams, live, LIMITS, MODELS, TOOLS)
+    servicer = AgentService(
+        store.sessions, store.deposits, store.interrupts, store.streams, live, LIMITS, MODELS, TOOLS
+    )
     async with (
         serve("127.0.0.1:0", servicer, stopping, insecure_listen=False, drain_seconds=drain_seconds) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,

@@ -1,87 +1,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 from uuid import uuid4
 
 import grpc
 import pytest
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from google.rpc.status_pb2 import Status
 
 from spark.agent.v1.agent_service_pb2 import (
-    CreateSessionRequest,
     Deposit,
-    DepositError,
-    DepositInterruptsRequest,
-    DepositResult,
     EndSessionRequest,
     GetInterruptRequest,
     GetSessionRequest,
-    ListMessagesRequest,
     ListSessionsRequest,
+    PauseSessionRequest,
+    ResumeSessionRequest,
+    UpdateSessionRequest,
 )
 from spark.agent.v1.interrupt_pb2 import (
     INTERRUPT_STATE_CANCELLED,
     INTERRUPT_STATE_PENDING,
     Interrupt,
     Notification,
-    Nudge,
 )
 from spark.agent.v1.session_pb2 import (
     ACTIVITY_QUEUED,
     SESSION_STATE_ACTIVE,
     SESSION_STATE_ENDED,
+    SESSION_STATE_PAUSED,
     Session,
     SessionConfig,
 )
+from tests.rpc.calls import created, deposited, nudge, reason, refused, violated
 from tests.rpc.conftest import Door
-
-M = TypeVar("M", bound=Message)
-
-
-def nudge(
-    session_id: str, text: str = "Look north.", request_id: str = "", source: str = "operator"
-) -> Deposit:
-    interrupt = Interrupt(session_id=session_id, source=source, nudge=Nudge(text=text))
-    return Deposit(interrupt=interrupt, request_id=request_id or uuid4().hex)
-
-
-async def created(door: Door, request_id: str = "", **session: object) -> Session:
-    fields = {"goal": "Keep the lamp."} | session
-    request = CreateSessionRequest(session=Session(**fields), request_id=request_id)  # type: ignore[arg-type]
-    return (await door.stub.CreateSession(request, timeout=10)).session
-
-
-async def deposited(door: Door, *deposits: Deposit) -> list[DepositResult]:
-    response = await door.stub.DepositInterrupts(DepositInterruptsRequest(deposits=deposits), timeout=10)
-    return list(response.results)
-
-
-async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str, Status]:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    error = caught.value
-    (details,) = (value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin")
-    status = Status.FromString(details)
-    return error.code(), reason(status), status
-
-
-def reason(status: Status | DepositError) -> str:
-    return unpacked(status, ErrorInfo()).reason
-
-
-def violated(status: Status | DepositError) -> str:
-    return unpacked(status, BadRequest()).field_violations[0].field
-
-
-def unpacked(status: Status | DepositError, kind: M) -> M:
-    (found,) = (detail for detail in status.details if detail.Is(kind.DESCRIPTOR))
-    found.Unpack(kind)
-    return kind
 
 
 async def test_a_session_is_created_with_the_first_model_and_starts_to_work(door: Door) -> None:
@@ -307,8 +258,42 @@ async def test_posts_at_the_same_time_are_all_answered(door: Door) -> None:
     assert {result.interrupt.revision for (result,) in answers} == set(range(2, 52))
 
 
+async def test_a_session_is_paused_and_resumed(door: Door) -> None:
+    session_id = (await created(door)).session_id
+    for _ in range(2):
+        paused = await door.stub.PauseSession(PauseSessionRequest(session_id=session_id))
+        assert paused.session.state == SESSION_STATE_PAUSED
+    (posted,) = await deposited(door, nudge(session_id))
+    assert posted.HasField("interrupt")
+    for _ in range(2):
+        resumed = await door.stub.ResumeSession(ResumeSessionRequest(session_id=session_id))
+        assert resumed.session.state == SESSION_STATE_ACTIVE
+    await door.stub.EndSession(EndSessionRequest(session_id=session_id))
+    for call in (
+        door.stub.PauseSession(PauseSessionRequest(session_id=session_id)),
+        door.stub.ResumeSession(ResumeSessionRequest(session_id=session_id)),
+    ):
+        code, why, _ = await refused(call)
+        assert (code, why) == (grpc.StatusCode.FAILED_PRECONDITION, "SESSION_ENDED")
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [("", grpc.StatusCode.INVALID_ARGUMENT), (str(uuid4()), grpc.StatusCode.NOT_FOUND)],
+)
+async def test_pausing_what_is_no_session_is_refused(
+    door: Door, sent: str, expected: grpc.StatusCode
+) -> None:
+    for call in (
+        door.stub.PauseSession(PauseSessionRequest(session_id=sent)),
+        door.stub.ResumeSession(ResumeSessionRequest(session_id=sent)),
+    ):
+        code, _, _ = await refused(call)
+        assert code is expected
+
+
 async def test_a_method_that_is_not_served_yet_says_so(door: Door) -> None:
-    call = door.stub.ListMessages(ListMessagesRequest(session_id=str(uuid4())))
+    call = door.stub.UpdateSession(UpdateSessionRequest(session=Session(session_id=str(uuid4()))))
     code, why, status = await refused(call)
     assert (code, why) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
     assert status.message == "this method is not served yet"

@@ -209,3 +209,38 @@ async def test_posts_to_a_held_session_leave_connections_to_others_and_keep_thei
     assert revisions == sorted(revisions)
     states = [(await store.streams.interrupt(i.interrupt_id)).state for i in posted]
     assert states == [InterruptState.SUPERSEDED] * 29 + [InterruptState.PENDING]
+
+
+async def test_however_many_rows_are_held_an_unknown_session_is_named_at_once_and_a_free_one_served(
+    store: Store,
+) -> None:
+    held = [await store.session() for _ in range(5)]
+    short, free = await store.session(), await store.session()
+    async with store.own_connection() as holder, store.own_connection() as briefly:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = ANY ($1) FOR UPDATE", held)
+            waiting = [asyncio.create_task(store.nudge(session_id)) for session_id in held]
+            await until_blocked(store, 3)
+            async with briefly.transaction():
+                await briefly.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", short)
+                delayed = asyncio.create_task(store.nudge(short))
+                await store.nudge(free)
+                assert not delayed.done()
+            assert (await delayed).state is InterruptState.PENDING
+            with pytest.raises(SessionNotFound):
+                await store.nudge(SessionId(new_id()))
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+
+
+async def test_a_later_post_does_not_overtake_one_that_waits(store: Store) -> None:
+    session_id = await store.session()
+    async with store.own_connection() as holder:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", session_id)
+            old = asyncio.create_task(store.nudge(session_id, "old", coalesce_key="k"))
+            await until_blocked(store)
+            new = asyncio.create_task(store.nudge(session_id, "new", coalesce_key="k"))
+        first, last = await asyncio.gather(old, new)
+    assert (await store.streams.interrupt(first.interrupt_id)).state is InterruptState.SUPERSEDED
+    assert (await store.streams.interrupt(last.interrupt_id)).state is InterruptState.PENDING

@@ -18,7 +18,7 @@ from agent_service.domain import (
     Settlement,
 )
 from agent_service.errors import InvalidField, SourceNotAllowed
-from agent_service.rpc.convert.interrupt import deposit, interrupt_proto
+from agent_service.rpc.convert.interrupt import deposit, interrupt_proto, interrupt_states
 from agent_service.settings import Limits
 from spark.agent.v1 import agent_service_pb2, interrupt_pb2
 
@@ -306,3 +306,10 @@ def test_what_was_said_comes_out_as_it_went_in(item: agent_service_pb2.Deposit) 
     assert proto.WhichOneof("body") == item.interrupt.WhichOneof("body")
     assert proto.nudge == item.interrupt.nudge
     assert proto.notification == item.interrupt.notification
+
+
+def test_a_filter_may_name_states_that_exist() -> None:
+    assert interrupt_states("states", [1, 6]) == (InterruptState.PENDING, InterruptState.SUPERSEDED)
+    for number in (0, 7, -1):
+        with pytest.raises(InvalidField, match="states"):
+            interrupt_states("states", [number])

@@ -67,6 +67,38 @@ def test_cutting_keeps_all_items_in_order_in_lists_of_no_more_bytes(
         assert len(piece) == 1 or sum(item.ByteSize() for item in piece) <= max_bytes
 
 
+LISTED = [ToolCall(name=str(n)) for n in range(5)]
+
+
+def listed(size: int, token: str = "", listed: list[ToolCall] = LISTED) -> tuple[list[str], str]:
+    """A page of these, whose place is their number plus one."""
+    listing = page.Listing("ListMessages", FILTERS, size, token)
+    found = listed[listing.after :][: listing.limit]
+    shown, next_token = listing.page(found, lambda item: item, lambda last: listed.index(last) + 1)
+    return [item.name[0] for item in shown], next_token
+
+
+def test_pages_follow_one_another_to_the_end_of_a_listing() -> None:
+    first, token = listed(2)
+    second, next_token = listed(2, token)
+    assert (first, second, listed(2, next_token)) == (["0", "1"], ["2", "3"], (["4"], ""))
+
+
+@pytest.mark.parametrize("size", [5, 6, 0])
+def test_a_page_that_holds_everything_is_the_last(size: int) -> None:
+    assert listed(size) == (["0", "1", "2", "3", "4"], "")
+
+
+def test_a_listing_of_nothing_is_one_empty_page() -> None:
+    assert listed(2, listed=[]) == ([], "")
+
+
+def test_a_page_that_is_cut_by_its_bytes_has_a_next_one_even_if_nothing_else_was_found() -> None:
+    large = [ToolCall(name=f"{n}" * 600_000) for n in range(2)]
+    first, token = listed(50, listed=large)
+    assert (first, listed(50, token, large)) == (["0"], (["1"], ""))
+
+
 def test_an_item_larger_than_a_page_stands_alone() -> None:
     small, large = ToolCall(name="a"), ToolCall(name="b" * 100)
     assert list(page.cut([small, large, small], 50)) == [[small], [large], [small]]

@@ -19,7 +19,13 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.errors import ConfigNotFound, InvalidField
-from agent_service.rpc.convert.session import labels, new_session, reading_proto, session_proto, states
+from agent_service.rpc.convert.session import (
+    labels,
+    new_session,
+    reading_proto,
+    session_proto,
+    session_states,
+)
 from agent_service.settings import Limits
 from spark.agent.v1 import session_pb2
 from spark.agent.v1.agent_service_pb2 import CreateSessionRequest
@@ -178,9 +184,9 @@ def test_the_digest_does_not_change_with_the_default_model() -> None:
 
 
 def test_a_filter_may_name_states_that_exist() -> None:
-    assert states("states", [1, 3]) == (SessionState.ACTIVE, SessionState.ENDED)
+    assert session_states("states", [1, 3]) == (SessionState.ACTIVE, SessionState.ENDED)
     for number in (0, 5, -1):
-        assert violated(lambda n=number: states("states", [n])) == "states"  # type: ignore[misc]
+        assert violated(lambda n=number: session_states("states", [n])) == "states"  # type: ignore[misc]
 
 
 def test_a_filter_has_labels_like_those_of_a_session() -> None:
