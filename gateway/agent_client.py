@@ -4,14 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import grpc
 
 from gateway.deposits import Deposits
 from gateway.errors import AgentSilent, refused_call, refused_deposit
 from spark.agent.v1.agent_service_pb2 import (
+    CancelInterruptRequest,
+    CancelInterruptResponse,
     Deposit,
     DepositResult,
+    GetInterruptRequest,
+    GetInterruptResponse,
+    ListInterruptsRequest,
+    ListInterruptsResponse,
     WatchInterruptRequest,
     WatchInterruptResponse,
 )
@@ -19,8 +26,8 @@ from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 DEFAULT_DEADLINE_SECONDS = 5.0
 
-# Every call may be repeated: reads by their nature, deposits by their request id. A replica that says it is
-# not serving is left out, and without any that does the channel is not ready.
+# Every call may be repeated: deposits by their request id, the others by their nature. A replica that says it
+# is not serving is left out, and without any that does the channel is not ready.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": "spark.agent.v1.AgentService"},
@@ -53,6 +60,10 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
 )
 
 
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
 class AgentClient:
     """Asks the agent service. Every method raises GatewayError.
 
@@ -67,9 +78,8 @@ class AgentClient:
     async def deposit(self, deposit: Deposit, deadline_seconds: float | None) -> DepositResult:
         """The interrupt, after its commit."""
         now = asyncio.get_running_loop().time()
-        seconds = DEFAULT_DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
         try:
-            result = await self._deposits.deposit(deposit, now + seconds)
+            result = await self._deposits.deposit(deposit, now + _or_default(deadline_seconds))
         except grpc.aio.AioRpcError as error:
             raise refused_call(error) from error
         except TimeoutError:
@@ -77,6 +87,19 @@ class AgentClient:
         if not result.HasField("interrupt"):
             raise refused_deposit(result.error)
         return result
+
+    async def get(self, request: GetInterruptRequest, deadline_seconds: float | None) -> GetInterruptResponse:
+        return await _ask(self._stub.GetInterrupt, request, deadline_seconds)
+
+    async def page(
+        self, request: ListInterruptsRequest, deadline_seconds: float | None
+    ) -> ListInterruptsResponse:
+        return await _ask(self._stub.ListInterrupts, request, deadline_seconds)
+
+    async def cancel(
+        self, request: CancelInterruptRequest, deadline_seconds: float | None
+    ) -> CancelInterruptResponse:
+        return await _ask(self._stub.CancelInterrupt, request, deadline_seconds)
 
     async def watch(
         self, request: WatchInterruptRequest, deadline_seconds: float | None
@@ -101,6 +124,21 @@ class AgentClient:
                 yield ready
             told = ready
             await self._channel.wait_for_state_change(state)
+
+
+async def _ask(
+    call: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+    request: Request,
+    deadline_seconds: float | None,
+) -> Response:
+    try:
+        return await call(request, timeout=_or_default(deadline_seconds))
+    except grpc.aio.AioRpcError as error:
+        raise refused_call(error) from error
+
+
+def _or_default(deadline_seconds: float | None) -> float:
+    return DEFAULT_DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
 
 
 @asynccontextmanager

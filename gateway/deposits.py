@@ -1,7 +1,7 @@
 """Deposits that wait at the same time travel together.
 
-A deposit leaves at once while fewer than MAX_CALLS calls are in flight. Those that come in the meantime
-gather, without a timer, and go with the next call.
+A deposit leaves at once while fewer than MAX_CALLS calls are in flight, and takes along what came at the same
+moment. Those that come in the meantime gather, without a timer, and go with the next call.
 """
 
 import asyncio
@@ -55,7 +55,8 @@ class Deposits:
         what failed the call that the deposit was in: an AioRpcError, or Internal."""
         waiting = _Waiting(deposit, deadline, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._leave()
+        # Not before the rest of a batch is here, which comes in this same turn of the loop.
+        asyncio.get_running_loop().call_soon(self._leave)
         async with asyncio.timeout_at(deadline):
             return await waiting.result
 

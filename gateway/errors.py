@@ -5,7 +5,6 @@
         SourceNotAllowed    say it another way, or as somebody else
         AgentSilent         ask again
         Stopping            ask again: another gateway, or this one in a moment
-        NotServed           do not ask again
         Internal            report it
         Refused             the agent service's own answer, passed on as it is
 
@@ -19,6 +18,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from spark.agent.v1.agent_service_pb2 import DepositError
+from spark.gateway.v1.gateway_service_pb2 import PostError
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "spark"
@@ -104,15 +104,6 @@ class Stopping(_Unavailable):
     text = "the gateway is stopping; the stream can be opened again"
 
 
-class NotServed(_OwnError):
-    """The contract has the method, the gateway does not have it yet."""
-
-    own_code, reason = grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"
-
-    def __init__(self) -> None:
-        super().__init__("this method is not served yet")
-
-
 class Internal(_OwnError):
     """Something is wrong in here. What it is stands in the log and nowhere else."""
 
@@ -145,3 +136,9 @@ def refused_deposit(error: DepositError) -> GatewayError:
     code = _ERROR_CODES.get(error.code, grpc.StatusCode.UNKNOWN)
     status = Status(code=code.value[0], message=error.message, details=error.details)
     return Refused(code, error.message, status.SerializeToString())
+
+
+def refused_post(error: GatewayError) -> PostError:
+    """What the caller of a batch is told of one post in it."""
+    details = Status.FromString(error.details).details
+    return PostError(code=error.code.value[0], message=error.message, details=details)

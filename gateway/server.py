@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gateway.agent_client import AgentClient
+from gateway.health import Health
 from gateway.interceptors import Statuses
 from gateway.servicer import GatewayServicer
 from gateway.settings import Settings, SettingsError
@@ -38,20 +40,19 @@ async def serving(settings: Settings, agent: AgentClient) -> AsyncIterator[int]:
     other calls in flight have the drain time to finish. Raises SettingsError where it cannot listen."""
     stopping = asyncio.Event()
     server = grpc.aio.server(interceptors=[Statuses()], options=_OPTIONS)
-    status = health.aio.HealthServicer()
+    health = Health((SERVICE,))
     add_GatewayServiceServicer_to_server(GatewayServicer(agent, stopping), server)
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     _add_reflection(server)
-    await _tell(status, False)
     port = _listen(server, settings.gateway_listen)
     await server.start()
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(_follow(agent, status))
+        following = tasks.create_task(_follow(agent, health))
         try:
             yield port
         finally:
             following.cancel()
-            await status.enter_graceful_shutdown()
+            health.stop()
             stopping.set()
             await server.stop(settings.drain_seconds)
 
@@ -65,7 +66,7 @@ def _listen(server: grpc.aio.Server, address: str) -> int:
 
 def _add_reflection(server: grpc.aio.Server) -> None:
     """The installed reflection knows v1alpha; v1 has the same messages under another name."""
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     method = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
@@ -76,14 +77,8 @@ def _add_reflection(server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers((handler,))
 
 
-async def _follow(agent: AgentClient, status: health.aio.HealthServicer) -> None:
+async def _follow(agent: AgentClient, health: Health) -> None:
     """Serving is what the gateway says while a replica of the agent service says so."""
     async for reachable in agent.reachable():
         log.info("agent service", reachable=reachable)
-        await _tell(status, reachable)
-
-
-async def _tell(status: health.aio.HealthServicer, serving: bool) -> None:
-    serving_status = health_pb2.HealthCheckResponse.ServingStatus
-    for service in ("", SERVICE):
-        await status.set(service, serving_status.SERVING if serving else serving_status.NOT_SERVING)
+        health.tell(reachable)

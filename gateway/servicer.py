@@ -11,7 +11,7 @@ import structlog
 
 from gateway import policy
 from gateway.agent_client import AgentClient
-from gateway.errors import GatewayError, NotServed, Stopping
+from gateway.errors import GatewayError, InvalidField, Stopping, refused_post
 from spark.agent.v1 import agent_service_pb2 as agent_pb
 from spark.gateway.v1 import gateway_service_pb2 as pb
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceServicer
@@ -22,6 +22,9 @@ Context: TypeAlias = grpc.aio.ServicerContext[Request, Response]
 
 # Callers have no identity yet.
 NOBODY = ""
+
+MAX_POSTS = 500
+MAX_BATCH_BYTES = 3 * 1024 * 1024
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -37,23 +40,54 @@ class GatewayServicer(GatewayServiceServicer):
         request: pb.PostInterruptRequest,
         context: Context[pb.PostInterruptRequest, pb.PostInterruptResponse],
     ) -> pb.PostInterruptResponse:
-        deposit = policy.admit(NOBODY, request)
-        # Chosen before the first forward, so that no repetition of it can post twice.
-        deposit.request_id = request.request_id or str(uuid4())
-        try:
-            result = await self._agent.deposit(deposit, context.time_remaining())
-        except GatewayError as error:
-            log.info("interrupt refused", code=error.code.name)
-            if request.request_id:
-                raise
-            raise error.naming(deposit.request_id) from error
-        log.info(
-            "interrupt posted",
-            interrupt_id=result.interrupt.interrupt_id,
-            session_id=result.interrupt.session_id,
-            duplicate=result.duplicate,
-        )
+        result = await self._post(request, context.time_remaining())
         return pb.PostInterruptResponse(interrupt=result.interrupt, duplicate=result.duplicate)
+
+    async def BatchPostInterrupts(
+        self,
+        request: pb.BatchPostInterruptsRequest,
+        context: Context[pb.BatchPostInterruptsRequest, pb.BatchPostInterruptsResponse],
+    ) -> pb.BatchPostInterruptsResponse:
+        if len(request.requests) > MAX_POSTS:
+            raise InvalidField("requests", f"has more than {MAX_POSTS} posts")
+        if request.ByteSize() > MAX_BATCH_BYTES:
+            raise InvalidField("requests", f"has more than {MAX_BATCH_BYTES} bytes")
+        deadline_seconds = context.time_remaining()
+        posts = (self._post_in_batch(post, deadline_seconds) for post in request.requests)
+        return pb.BatchPostInterruptsResponse(results=await asyncio.gather(*posts))
+
+    async def GetInterrupt(
+        self,
+        request: pb.GetInterruptRequest,
+        context: Context[pb.GetInterruptRequest, pb.GetInterruptResponse],
+    ) -> pb.GetInterruptResponse:
+        forwarded = agent_pb.GetInterruptRequest(interrupt_id=request.interrupt_id)
+        response = await self._agent.get(forwarded, context.time_remaining())
+        return pb.GetInterruptResponse(interrupt=response.interrupt)
+
+    async def ListInterrupts(
+        self,
+        request: pb.ListInterruptsRequest,
+        context: Context[pb.ListInterruptsRequest, pb.ListInterruptsResponse],
+    ) -> pb.ListInterruptsResponse:
+        forwarded = agent_pb.ListInterruptsRequest(
+            session_id=request.session_id,
+            states=request.states,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        page = await self._agent.page(forwarded, context.time_remaining())
+        return pb.ListInterruptsResponse(interrupts=page.interrupts, next_page_token=page.next_page_token)
+
+    async def CancelInterrupt(
+        self,
+        request: pb.CancelInterruptRequest,
+        context: Context[pb.CancelInterruptRequest, pb.CancelInterruptResponse],
+    ) -> pb.CancelInterruptResponse:
+        forwarded = agent_pb.CancelInterruptRequest(interrupt_id=request.interrupt_id)
+        response = await self._agent.cancel(forwarded, context.time_remaining())
+        log.info("interrupt cancelled", interrupt_id=response.interrupt.interrupt_id)
+        return pb.CancelInterruptResponse(interrupt=response.interrupt)
 
     async def WatchInterrupt(
         self,
@@ -66,23 +100,37 @@ class GatewayServicer(GatewayServiceServicer):
         async for state in _until(self._stopping, states):
             yield pb.WatchInterruptResponse(interrupt=state.interrupt)
 
-    async def BatchPostInterrupts(
-        self, request: pb.BatchPostInterruptsRequest, context: object
-    ) -> pb.BatchPostInterruptsResponse:
-        raise NotServed
+    async def _post_in_batch(
+        self, request: pb.PostInterruptRequest, deadline_seconds: float | None
+    ) -> pb.PostResult:
+        """A post that fails alone."""
+        try:
+            result = await self._post(request, deadline_seconds)
+        except GatewayError as error:
+            return pb.PostResult(error=refused_post(error))
+        return pb.PostResult(interrupt=result.interrupt, duplicate=result.duplicate)
 
-    async def GetInterrupt(self, request: pb.GetInterruptRequest, context: object) -> pb.GetInterruptResponse:
-        raise NotServed
-
-    async def ListInterrupts(
-        self, request: pb.ListInterruptsRequest, context: object
-    ) -> pb.ListInterruptsResponse:
-        raise NotServed
-
-    async def CancelInterrupt(
-        self, request: pb.CancelInterruptRequest, context: object
-    ) -> pb.CancelInterruptResponse:
-        raise NotServed
+    async def _post(
+        self, request: pb.PostInterruptRequest, deadline_seconds: float | None
+    ) -> agent_pb.DepositResult:
+        # Chosen before the first forward, so that no repetition of it can post twice.
+        request_id = request.request_id or str(uuid4())
+        try:
+            deposit = policy.admit(NOBODY, request)
+            deposit.request_id = request_id
+            result = await self._agent.deposit(deposit, deadline_seconds)
+        except GatewayError as error:
+            log.info("interrupt refused", code=error.code.name)
+            if request.request_id:
+                raise
+            raise error.naming(request_id) from error
+        log.info(
+            "interrupt posted",
+            interrupt_id=result.interrupt.interrupt_id,
+            session_id=result.interrupt.session_id,
+            duplicate=result.duplicate,
+        )
+        return result
 
 
 async def _until(stopping: asyncio.Event, responses: AsyncIterator[Response]) -> AsyncIterator[Response]:

@@ -3,23 +3,28 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from spark.agent.v1.agent_service_pb2 import ListSessionsRequest
-from sparkctl import demo, post, requests, sessions, up, watch
+from spark.agent.v1.session_pb2 import Session
+from sparkctl import demo, interrupts, look, messages, post, requests, sessions, show, up, watch
 from sparkctl.connections import AgentService, addresses, agent_service, gateway
 from sparkctl.failures import CommandFailed
 from sparkctl.follow import follow
 from sparkctl.requests import When
 from sparkctl.running import until_stopped
+from sparkctl.words import facts
 
 T = TypeVar("T")
+
+_UNLIMITED_WIDTH = 1000
 
 app = typer.Typer(
     help="Runs autonomous agents, shows them at work, and puts interrupts into that work.",
@@ -92,25 +97,41 @@ def _sessions() -> None:
     async def work() -> None:
         async with agent_service(addresses(os.environ).agent) as agent:
             listed = [session async for session in sessions.listed(agent, ListSessionsRequest())]
-        console = Console()
-        # A pipe has no width: nothing is to be cut off for it.
-        console.print(
-            sessions.table(listed, datetime.now(UTC)), width=None if console.is_interactive else 1000
-        )
+        _print(sessions.table(listed, datetime.now(UTC)))
 
     _run(work())
+
+
+@app.command("show")
+def _show(reference: Reference) -> None:
+    """Show how a session stands: what it does or why it waits, what is pending, and what helps."""
+
+    async def work() -> None:
+        async with agent_service(addresses(os.environ).agent) as agent:
+            standing = await show.standing(agent, await sessions.find(agent, reference))
+        console = Console()
+        for row in show.rows(standing, datetime.now(UTC)):
+            console.out(look.line(row), highlight=False)
+
+    _run(work())
+
+
+@app.command("pause")
+def _pause(reference: Reference) -> None:
+    """Stop the work of a session at its next safe point."""
+    _change(reference, sessions.pause)
+
+
+@app.command("resume")
+def _resume(reference: Reference) -> None:
+    """Let a paused or failed session work on."""
+    _change(reference, sessions.resume)
 
 
 @app.command("end")
 def _end(reference: Reference) -> None:
     """End a session for good."""
-
-    async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
-            ended = await sessions.end(agent, await sessions.find(agent, reference))
-            typer.echo(f"{ended.session_id} ended")
-
-    _run(work())
+    _change(reference, sessions.end)
 
 
 @app.command("watch")
@@ -126,6 +147,46 @@ def _watch(
         async with agent_service(addresses(os.environ).agent) as agent:
             session_id = await sessions.find(agent, reference)
             await until_stopped(_watch_session(agent, session_id, after_revision, as_json, deltas))
+
+    _run(work())
+
+
+@app.command("transcript")
+def _transcript(reference: Reference) -> None:
+    """Print the transcript of a session, whole."""
+
+    async def work() -> None:
+        async with agent_service(addresses(os.environ).agent) as agent:
+            console, session_id = Console(), await sessions.find(agent, reference)
+            async for row in messages.read(messages.listed(agent, session_id)):
+                console.out(look.line(row), highlight=False)
+
+    _run(work())
+
+
+@app.command("interrupts")
+def _interrupts(reference: Reference) -> None:
+    """List the interrupts of a session, in the order of their posts."""
+
+    async def work() -> None:
+        async with agent_service(addresses(os.environ).agent) as agent:
+            session_id = await sessions.find(agent, reference)
+            listed = [interrupt async for interrupt in interrupts.listed(agent, session_id)]
+        _print(interrupts.table(listed, datetime.now(UTC)))
+
+    _run(work())
+
+
+@app.command("cancel")
+def _cancel(
+    interrupt_id: Annotated[str, typer.Argument(metavar="INTERRUPT", help="The id of an interrupt.")],
+) -> None:
+    """Withdraw an interrupt that is still pending."""
+
+    async def work() -> None:
+        async with gateway(addresses(os.environ).gateway) as door:
+            cancelled = await interrupts.cancel(door, interrupt_id)
+        typer.echo(f"{cancelled.interrupt_id} {facts(cancelled)[-1]}")
 
     _run(work())
 
@@ -162,9 +223,20 @@ def _post(
             interrupt.session_id = await sessions.find(agent, reference)
         async with gateway(where.gateway) as door:
             posted = (await post.post(door, interrupt, request_id)).interrupt
-            typer.echo(f"{posted.interrupt_id} {post.facts(posted)[-1]}")
+            typer.echo(f"{posted.interrupt_id} {facts(posted)[-1]}")
             if wait:
                 await post.wait_until_seen(door, posted, timeout, typer.echo)
+
+    _run(work())
+
+
+def _change(reference: str, change: Callable[[AgentService, str], Awaitable[Session]]) -> None:
+    """Change a session, and print what it is now."""
+
+    async def work() -> None:
+        async with agent_service(addresses(os.environ).agent) as agent:
+            changed = await change(agent, await sessions.find(agent, reference))
+        typer.echo(f"{changed.session_id} {sessions.state(changed)}")
 
     _run(work())
 
@@ -183,6 +255,12 @@ async def _watch_session(
             await watch.show_json(news, console, Console(stderr=True))
         else:
             await watch.show(news, console, hint="Ctrl-C ends the watching, not the agent")
+
+
+def _print(table: Table) -> None:
+    # A file or a pipe has no width: nothing is folded for it.
+    console = Console() if sys.stdout.isatty() else Console(width=_UNLIMITED_WIDTH)
+    console.print(table)
 
 
 def _run(work: Coroutine[None, None, T]) -> T:

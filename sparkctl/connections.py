@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from grpc import aio
 
@@ -34,6 +34,18 @@ _CHANNEL_OPTIONS = (
 Stub = TypeVar("Stub")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+
+class _PageRequest(Protocol):
+    page_token: str
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+PageRequest = TypeVar("PageRequest", bound=_PageRequest)
+Page = TypeVar("Page", bound=_Page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +92,24 @@ class Connection(Generic[Stub]):
             await asyncio.sleep(delay_seconds)
         return await self.ask(call, request)
 
+    async def pages(
+        self, call: aio.UnaryUnaryMultiCallable[PageRequest, Page], request: PageRequest
+    ) -> AsyncGenerator[Page]:
+        """A listing to its end. The request is used for each page."""
+        while True:
+            page = await self.ask(call, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     async def listen(
-        self, call: aio.UnaryStreamMultiCallable[Request, Response], request: Request
+        self,
+        call: aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        deadline_seconds: float | None = None,
     ) -> AsyncGenerator[Response]:
-        stream = call(request)
+        stream = call(request, timeout=deadline_seconds)
         try:
             async for response in stream:
                 yield response

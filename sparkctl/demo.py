@@ -15,7 +15,7 @@ from spark.agent.v1.session_pb2 import Session, SessionConfig, SessionState
 from sparkctl import hints, sessions
 from sparkctl.connections import AgentService, Gateway, agent_service, gateway
 from sparkctl.failures import CommandFailed
-from sparkctl.follow import Connected, Disconnected, follow
+from sparkctl.follow import Notice, follow
 from sparkctl.post import post
 from sparkctl.running import first_of
 from sparkctl.services import ServiceDied, Services, services
@@ -132,7 +132,7 @@ class _Performance:
         async with aclosing(follow(self._agent, self._session_id, 0, include_deltas=False)) as news:
             async for piece in news:
                 self._lines.print(piece)
-                if not isinstance(piece, Disconnected | Connected):
+                if not isinstance(piece, Notice):
                     for event in piece:
                         await self._react(event)
 

@@ -18,6 +18,10 @@ def post(session: str, text: str) -> str:
     return f"{sparkctl()} post {shlex.quote(session)} {shlex.quote(text)} --wait"
 
 
+def resume(session: str) -> str:
+    return f"{sparkctl()} resume {shlex.quote(session)}"
+
+
 def grpcurl(session_id: str, text: str, gateway_address: str) -> str:
     body = {"interrupt": {"sessionId": session_id, "source": "operator", "nudge": {"text": text}}}
     method = "spark.gateway.v1.GatewayService/PostInterrupt"

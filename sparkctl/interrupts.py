@@ -1,68 +1,49 @@
-"""The interrupts of a session on their way to the model: pending, delivered, and then seen or settled."""
+"""Interrupts from the outside: list, cancel."""
 
-from datetime import datetime, tzinfo
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 
-from spark.agent.v1.interrupt_pb2 import Delivery, Interrupt, InterruptState
-from sparkctl.rows import Row, Tone
-from sparkctl.words import age, brief, clock, cut, speech, state
+from rich.table import Table
+from rich.text import Text
 
-_MAX_SHOWN = 6
+from spark.agent.v1.agent_service_pb2 import ListInterruptsRequest
+from spark.agent.v1.interrupt_pb2 import Interrupt, InterruptState
+from spark.gateway.v1.gateway_service_pb2 import CancelInterruptRequest
+from sparkctl.connections import AgentService, Gateway
+from sparkctl.words import age, brief, speech, state
+
+OUTSTANDING = (InterruptState.INTERRUPT_STATE_PENDING, InterruptState.INTERRUPT_STATE_DELIVERED)
+
+_PAGE_SIZE = 200
 
 
-class Outstanding:
-    """Holds what is neither seen nor settled. Each method for a fact returns what to print."""
+async def listed(
+    agent: AgentService, session_id: str, states: Sequence[InterruptState.ValueType] = ()
+) -> AsyncGenerator[Interrupt]:
+    """The interrupts of a session in one of the states, none meaning all, in the order of their deposit."""
+    request = ListInterruptsRequest(session_id=session_id, states=states, page_size=_PAGE_SIZE)
+    async for page in agent.pages(agent.stub.ListInterrupts, request):
+        for interrupt in page.interrupts:
+            yield interrupt
 
-    def __init__(self, zone: tzinfo | None) -> None:
-        self._zone = zone
-        self._interrupts: dict[str, Interrupt] = {}
 
-    def posted(self, interrupt: Interrupt) -> Row:
-        self._interrupts[interrupt.interrupt_id] = interrupt
-        posted = clock(interrupt.create_time, self._zone)
-        return Row(Tone.PENDING, "pending", f"{cut(speech(interrupt))} ({posted}, {_due(interrupt)})")
+async def cancel(gateway: Gateway, interrupt_id: str) -> Interrupt:
+    request = CancelInterruptRequest(interrupt_id=interrupt_id)
+    return (await gateway.ask_again(gateway.stub.CancelInterrupt, request)).interrupt
 
-    def delivered(self, interrupt: Interrupt) -> Row:
-        self._interrupts[interrupt.interrupt_id] = interrupt
-        posted, delivered = (
-            clock(interrupt.create_time, self._zone),
-            clock(interrupt.deliver_time, self._zone),
+
+def table(interrupts: Sequence[Interrupt], now: datetime) -> Table:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    # Whole on the narrowest terminal, for `cancel`.
+    grid.add_column("INTERRUPT", no_wrap=True)
+    grid.add_column("STATE")
+    grid.add_column("AGE", justify="right")
+    grid.add_column("SAYS")
+    for interrupt in interrupts:
+        grid.add_row(
+            interrupt.interrupt_id,
+            state(interrupt),
+            age(interrupt.create_time, now),
+            Text(brief(speech(interrupt))),
         )
-        times = f"(posted at {posted}, delivered at {delivered})"
-        return Row(Tone.DELIVERED, "delivered", f"{cut(speech(interrupt))} {times}")
-
-    def seen(self, interrupt: Interrupt) -> Row:
-        self._interrupts.pop(interrupt.interrupt_id, None)
-        seen = clock(interrupt.seen_time, self._zone)
-        return Row(Tone.SEEN, "seen", f"seen by the model at {seen} · {brief(speech(interrupt))}")
-
-    def settled(self, interrupt: Interrupt) -> Row:
-        self._interrupts.pop(interrupt.interrupt_id, None)
-        reason = f": {brief(interrupt.settle_reason)}" if interrupt.settle_reason else ""
-        settled = clock(interrupt.settle_time, self._zone)
-        return Row(Tone.SETTLED, state(interrupt), f"{brief(speech(interrupt))} (at {settled}{reason})")
-
-    def rows(self, now: datetime) -> list[Row]:
-        """What waits, the oldest first."""
-        waiting = list(self._interrupts.values())
-        rows = [self._waiting(interrupt, now) for interrupt in waiting[:_MAX_SHOWN]]
-        if more := len(waiting) - len(rows):
-            rows.append(Row(Tone.PENDING, "", f"and {more} more"))
-        return rows
-
-    def _waiting(self, interrupt: Interrupt, now: datetime) -> Row:
-        what = brief(speech(interrupt))
-        if interrupt.state == InterruptState.INTERRUPT_STATE_DELIVERED:
-            delivered = clock(interrupt.deliver_time, self._zone)
-            return Row(Tone.DELIVERED, "delivered", f"{what} (delivered at {delivered}, not yet seen)")
-        waited = age(interrupt.create_time, now)
-        return Row(Tone.PENDING, "pending", f"{what} (pending for {waited}, {_due(interrupt)})")
-
-
-def _due(interrupt: Interrupt) -> str:
-    match interrupt.delivery:
-        case Delivery.DELIVERY_NEXT_TURN:
-            return "due at the next turn"
-        case Delivery.DELIVERY_IMMEDIATE:
-            return "due at once"
-        case _:
-            return "due at the next round"
+    return grid

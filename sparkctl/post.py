@@ -16,7 +16,7 @@ from spark.gateway.v1.gateway_service_pb2 import (
 )
 from sparkctl.connections import Gateway, backoff
 from sparkctl.failures import CallFailed, CommandFailed
-from sparkctl.words import clock, state, visible
+from sparkctl.words import facts, state
 
 _OUTCOME_UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -56,19 +56,6 @@ async def wait_until_seen(
         raise CommandFailed(f"not seen within {timeout_seconds:g} s, still {state(newest)}") from None
     if newest.state != InterruptState.INTERRUPT_STATE_SEEN:
         raise CommandFailed(f"not seen, but {state(newest)}")
-
-
-def facts(interrupt: Interrupt, zone: tzinfo | None = None) -> list[str]:
-    """What is known of the way of an interrupt, in order."""
-    known = [f"pending since {clock(interrupt.create_time, zone)}"]
-    if interrupt.HasField("deliver_time"):
-        known.append(f"delivered at {clock(interrupt.deliver_time, zone)}")
-    if interrupt.HasField("seen_time"):
-        known.append(f"seen by the model at {clock(interrupt.seen_time, zone)}")
-    if interrupt.HasField("settle_time"):
-        reason = f": {visible(interrupt.settle_reason)}" if interrupt.settle_reason else ""
-        known.append(f"{state(interrupt)} at {clock(interrupt.settle_time, zone)}{reason}")
-    return known
 
 
 async def _follow(gateway: Gateway, interrupt_id: str) -> AsyncGenerator[Interrupt]:

@@ -1,4 +1,4 @@
-"""Sessions from the outside: create, find, list, end."""
+"""Sessions from the outside: create, find, list, pause, resume, end."""
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -11,6 +11,8 @@ from spark.agent.v1.agent_service_pb2 import (
     CreateSessionRequest,
     EndSessionRequest,
     ListSessionsRequest,
+    PauseSessionRequest,
+    ResumeSessionRequest,
 )
 from spark.agent.v1.session_pb2 import Activity, Session, SessionState
 from sparkctl.connections import AgentService
@@ -26,6 +28,16 @@ async def create(agent: AgentService, session: Session) -> Session:
     return (await agent.ask_again(agent.stub.CreateSession, request)).session
 
 
+async def pause(agent: AgentService, session_id: str) -> Session:
+    request = PauseSessionRequest(session_id=session_id)
+    return (await agent.ask_again(agent.stub.PauseSession, request)).session
+
+
+async def resume(agent: AgentService, session_id: str) -> Session:
+    request = ResumeSessionRequest(session_id=session_id)
+    return (await agent.ask_again(agent.stub.ResumeSession, request)).session
+
+
 async def end(agent: AgentService, session_id: str) -> Session:
     return (await agent.ask_again(agent.stub.EndSession, EndSessionRequest(session_id=session_id))).session
 
@@ -34,13 +46,9 @@ async def listed(agent: AgentService, filters: ListSessionsRequest) -> AsyncGene
     """All sessions that pass the filters, newest first."""
     request = ListSessionsRequest(page_size=_PAGE_SIZE)
     request.MergeFrom(filters)
-    while True:
-        page = await agent.ask(agent.stub.ListSessions, request)
+    async for page in agent.pages(agent.stub.ListSessions, request):
         for session in page.sessions:
             yield session
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
 
 
 async def find(agent: AgentService, reference: str) -> str:
@@ -77,7 +85,7 @@ def table(sessions: list[Session], now: datetime) -> Table:
         grid.add_row(
             session.session_id[:length],
             Text(brief(session.display_name)),
-            _state(session),
+            state(session),
             str(session.turn),
             str(session.pending_interrupts),
             age(session.create_time, now),
@@ -85,7 +93,8 @@ def table(sessions: list[Session], now: datetime) -> Table:
     return grid
 
 
-def _state(session: Session) -> str:
+def state(session: Session) -> str:
+    """What it does at the moment, or why it does nothing any more."""
     if session.state == SessionState.SESSION_STATE_ACTIVE:
         return word(Activity.DESCRIPTOR, session.activity)
     return word(SessionState.DESCRIPTOR, session.state)

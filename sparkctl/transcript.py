@@ -1,5 +1,6 @@
-"""A session as a person reads it: events go in, rows come out. No terminal, no clock, no I/O."""
+"""A session as a person watches it: events go in, rows come out. No terminal, no clock, no I/O."""
 
+from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from typing import assert_never
 
@@ -16,10 +17,12 @@ from spark.agent.v1.event_pb2 import (
     TurnEnded,
     TurnStarted,
 )
-from spark.agent.v1.message_pb2 import Message, MessageType, ToolCall
+from spark.agent.v1.interrupt_pb2 import Interrupt
+from spark.agent.v1.message_pb2 import Message, MessageType
 from spark.agent.v1.session_pb2 import Session, SessionState
 from sparkctl.drafts import NEVER
-from sparkctl.interrupts import Outstanding
+from sparkctl.messages import call_row, reasoning_rows, rows
+from sparkctl.outstanding import Outstanding
 from sparkctl.progress import Progress
 from sparkctl.rows import Row, Tone
 from sparkctl.words import brief, clock, cut, visible, word
@@ -70,6 +73,11 @@ class Transcript:
                 return []
             case _:
                 assert_never(kind)
+
+    def waiting(self, interrupts: Iterable[Interrupt]) -> list[Row]:
+        """Take in what waits from before the first event."""
+        waiting = [self._outstanding.waiting(interrupt) for interrupt in interrupts]
+        return [] if self._live else waiting
 
     def disconnected(self, since: datetime) -> list[Row]:
         self._lost = since
@@ -126,29 +134,21 @@ class Transcript:
 
     def _tool_call_started(self, started: ToolCallStarted, time: Timestamp) -> Row:
         key = (started.turn, started.round, started.call_id)
-        return _call(self._progress.started(key, started.name, time))
+        return call_row(self._progress.started(key, started.name, time), cut)
 
     def _message_appended(self, message: Message) -> list[Row]:
         self._progress.over((message.turn, message.round + 1, 0))
-        rows = [Row(Tone.REASONING, "reasoning", cut(message.reasoning))] if message.reasoning else []
         match message.type:
             case MessageType.MESSAGE_TYPE_TOOL_CALL:
+                # Printed when it starts.
                 self._progress.called(_key(message, message.tool_call.call_id), message.tool_call)
+                return reasoning_rows(message, cut)
             case MessageType.MESSAGE_TYPE_TOOL_RESPONSE:
-                rows += self._tool_response(message)
-            case MessageType.MESSAGE_TYPE_USER:
-                rows.append(Row(Tone.INNER_VOICE, "inner voice", visible(message.text)))
-            case _ if message.text:
-                rows.append(Row(Tone.AGENT, "agent", visible(message.text)))
-        return rows
-
-    def _tool_response(self, message: Message) -> list[Row]:
-        response = message.tool_response
-        label = "error" if response.is_error else "response"
-        tone = Tone.PROBLEM if response.is_error else Tone.TOOL
-        row = Row(tone, label, f"{visible(response.name)}: {cut(response.content)}")
-        never_started = self._progress.answered(_key(message, response.call_id))
-        return [_call(never_started), row] if never_started else [row]
+                never_started = self._progress.answered(_key(message, message.tool_response.call_id))
+                before = [call_row(never_started, cut)] if never_started else []
+                return before + rows(message, cut)
+            case _:
+                return rows(message, cut)
 
     def _lost_row(self, since: datetime) -> Row:
         return Row(Tone.PROBLEM, "connection", f"disconnected since {clock(since, self._zone)}, trying again")
@@ -156,10 +156,6 @@ class Transcript:
 
 def _key(message: Message, call_id: str) -> tuple[int, int, str]:
     return message.turn, message.round, call_id
-
-
-def _call(call: ToolCall) -> Row:
-    return Row(Tone.TOOL, "tool", f"{visible(call.name)} {cut(call.arguments_json)}".rstrip())
 
 
 def _compacted(compacted: Compacted) -> Row:

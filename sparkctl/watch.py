@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from sparkctl import look
-from sparkctl.follow import Connected, Disconnected, News
+from sparkctl.follow import Connected, Disconnected, News, Notice, Waiting
 from sparkctl.rows import Row
 from sparkctl.transcript import Transcript
 
@@ -39,10 +39,10 @@ async def show(news: AsyncIterator[News], console: Console, hint: str) -> None:
 
 
 async def show_json(news: AsyncIterator[News], console: Console, notices: Console) -> None:
-    """One event per line, in the JSON of protobuf. The state of the connection goes to `notices`."""
+    """One event per line, in the JSON of protobuf. What is no event goes to `notices`."""
     lines = Lines(notices)
     async for piece in news:
-        if isinstance(piece, Disconnected | Connected):
+        if isinstance(piece, Notice):
             lines.print(piece)
             continue
         for event in piece:
@@ -85,5 +85,7 @@ def _rows(transcript: Transcript, piece: News) -> list[Row]:
             return transcript.disconnected(since)
         case Connected():
             return transcript.connected()
+        case Waiting(interrupts):
+            return transcript.waiting(interrupts)
         case _:
             return [row for event in piece for row in transcript.apply(event)]

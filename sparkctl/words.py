@@ -51,7 +51,15 @@ def clock(time: Timestamp | datetime, zone: tzinfo | None) -> str:
 
 
 def age(since: Timestamp, now: datetime) -> str:
-    seconds = max(0, int((now - _moment(since)) / timedelta(seconds=1)))
+    return _span(now - _moment(since))
+
+
+def ahead(time: Timestamp, now: datetime) -> str:
+    return _span(_moment(time) - now)
+
+
+def _span(time: timedelta) -> str:
+    seconds = max(0, int(time / timedelta(seconds=1)))
     for unit, length_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length_seconds:
             return f"{seconds // length_seconds} {unit}"
@@ -60,6 +68,19 @@ def age(since: Timestamp, now: datetime) -> str:
 
 def state(interrupt: Interrupt) -> str:
     return word(InterruptState.DESCRIPTOR, interrupt.state)
+
+
+def facts(interrupt: Interrupt, zone: tzinfo | None = None) -> list[str]:
+    """What is known of the way of an interrupt, in order."""
+    known = [f"pending since {clock(interrupt.create_time, zone)}"]
+    if interrupt.HasField("deliver_time"):
+        known.append(f"delivered at {clock(interrupt.deliver_time, zone)}")
+    if interrupt.HasField("seen_time"):
+        known.append(f"seen by the model at {clock(interrupt.seen_time, zone)}")
+    if interrupt.HasField("settle_time"):
+        reason = f": {visible(interrupt.settle_reason)}" if interrupt.settle_reason else ""
+        known.append(f"{state(interrupt)} at {clock(interrupt.settle_time, zone)}{reason}")
+    return known
 
 
 def speech(interrupt: Interrupt) -> str:

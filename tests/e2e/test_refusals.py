@@ -74,7 +74,23 @@ async def refused_by_agent_service(spark: Spark, interrupt: dict, request_id: st
     return Refused(Status(code=error.code, message=error.message, details=error.details))
 
 
-through_both_doors = pytest.mark.parametrize("refused", [refused_by_gateway, refused_by_agent_service])
+async def refused_in_batch(spark: Spark, interrupt: dict, request_id: str) -> Refused:
+    requests = [{"interrupt": interrupt, "request_id": request_id}]
+    [result] = (await spark.gateway.call("BatchPostInterrupts", requests=requests)).results
+    error = result.error
+    return Refused(Status(code=error.code, message=error.message, details=error.details))
+
+
+by_every_way = pytest.mark.parametrize(
+    "refused", [refused_by_gateway, refused_in_batch, refused_by_agent_service]
+)
+
+
+both_doors = pytest.mark.parametrize("door", ["gateway", "agent"])
+
+
+def doors(spark: Spark) -> dict[str, Door]:
+    return {"gateway": spark.gateway, "agent": spark.agent}
 
 
 def check(refused: Refused, kind: tuple[str, str], field: str = "") -> None:
@@ -84,7 +100,7 @@ def check(refused: Refused, kind: tuple[str, str], field: str = "") -> None:
     assert not OF_PYTHON.search(refused.message)
 
 
-@through_both_doors
+@by_every_way
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -108,12 +124,12 @@ async def test_a_malformed_interrupt_is_refused_and_the_field_is_named(
     check(await refused(spark, nudge(sessions.quiet, **changes), "malformed"), INVALID, field)
 
 
-@through_both_doors
+@by_every_way
 async def test_an_interrupt_for_an_unknown_session_is_refused(spark: Spark, refused) -> None:
     check(await refused(spark, nudge(UNKNOWN_ID), "unknown"), NO_SESSION)
 
 
-@through_both_doors
+@by_every_way
 async def test_an_interrupt_for_an_ended_session_is_refused(
     spark: Spark, sessions: Sessions, refused
 ) -> None:
@@ -121,13 +137,13 @@ async def test_an_interrupt_for_an_ended_session_is_refused(
     check(await refused(spark, nudge(sessions.ended), "late"), ended)
 
 
-@through_both_doors
+@by_every_way
 async def test_a_clock_may_not_nudge(spark: Spark, sessions: Sessions, refused) -> None:
     not_allowed = ("PERMISSION_DENIED", "SOURCE_NOT_ALLOWED")
     check(await refused(spark, nudge(sessions.quiet, source="cron:morning"), "cron"), not_allowed)
 
 
-@through_both_doors
+@by_every_way
 async def test_a_request_id_with_another_body_is_refused(spark: Spark, sessions: Sessions, refused) -> None:
     check(await refused(spark, nudge(sessions.ended, nudge={"text": "Look south."}), "once"), REUSED)
 
@@ -149,7 +165,7 @@ async def test_an_error_names_the_request_id_that_the_gateway_chose(spark: Spark
     assert refused.metadata["request_id"]
 
 
-@pytest.mark.parametrize("door", ["gateway", "agent"])
+@both_doors
 @pytest.mark.parametrize(
     ("interrupt_id", "kind", "field"),
     [
@@ -158,11 +174,46 @@ async def test_an_error_names_the_request_id_that_the_gateway_chose(spark: Spark
         pytest.param("", INVALID, "interrupt_id", id="no id"),
     ],
 )
-async def test_a_watch_of_nothing_is_refused(
-    spark: Spark, door: str, interrupt_id: str, kind: tuple[str, str], field: str
+@pytest.mark.parametrize("method", ["GetInterrupt", "CancelInterrupt", "WatchInterrupt"])
+async def test_an_interrupt_that_is_none_is_refused(
+    spark: Spark, door: str, method: str, interrupt_id: str, kind: tuple[str, str], field: str
 ) -> None:
-    doors = {"gateway": spark.gateway, "agent": spark.agent}
-    check(await doors[door].refusal("WatchInterrupt", interrupt_id=interrupt_id), kind, field)
+    check(await doors(spark)[door].refusal(method, interrupt_id=interrupt_id), kind, field)
+
+
+@both_doors
+@pytest.mark.parametrize(
+    ("kind", "field", "fields"),
+    [
+        pytest.param(INVALID, "session_id", {}, id="no session"),
+        pytest.param(INVALID, "session_id", {"session_id": "1-2-3"}, id="a malformed session id"),
+        pytest.param(NO_SESSION, "", {"session_id": UNKNOWN_ID}, id="an unknown session"),
+        pytest.param(INVALID, "states", {"session_id": UNKNOWN_ID, "states": [77]}, id="an unknown state"),
+        pytest.param(INVALID, "page_size", {"session_id": UNKNOWN_ID, "page_size": -1}, id="a negative size"),
+        pytest.param(
+            INVALID, "page_token", {"session_id": UNKNOWN_ID, "page_token": "next"}, id="a forged token"
+        ),
+    ],
+)
+async def test_a_listing_of_interrupts_is_refused_by_its_name(
+    spark: Spark, door: str, kind: tuple[str, str], field: str, fields: dict
+) -> None:
+    check(await doors(spark)[door].refusal("ListInterrupts", **fields), kind, field)
+
+
+@both_doors
+async def test_an_interrupt_that_is_cancelled_can_be_cancelled_again(
+    spark: Spark, sessions: Sessions, door: str
+) -> None:
+    called = doors(spark)[door]
+    [settled] = (await called.call("ListInterrupts", session_id=sessions.ended)).interrupts
+    assert settled.state == INTERRUPT_STATE_CANCELLED
+    again = await called.call("CancelInterrupt", interrupt_id=settled.interrupt_id)
+    assert again.interrupt == settled
+
+
+async def test_a_batch_that_is_too_large_is_refused(spark: Spark) -> None:
+    check(await spark.gateway.refusal("BatchPostInterrupts", requests=[{}] * 501), INVALID, "requests")
 
 
 @pytest.mark.parametrize(
@@ -180,8 +231,9 @@ async def test_a_watch_of_nothing_is_refused(
         (NO_SESSION, "", "EndSession", {"session_id": UNKNOWN_ID}),
         (NO_SESSION, "", "StreamTranscript", {"session_id": UNKNOWN_ID}),
         (INVALID, "after_revision", "StreamTranscript", {"session_id": UNKNOWN_ID, "after_revision": -1}),
-        (NO_INTERRUPT, "", "GetInterrupt", {"interrupt_id": UNKNOWN_ID}),
-        (INVALID, "interrupt_id", "GetInterrupt", {"interrupt_id": "1-2-3"}),
+        (INVALID, "session_id", "ListMessages", {}),
+        (NO_SESSION, "", "ListMessages", {"session_id": UNKNOWN_ID}),
+        (INVALID, "page_token", "ListMessages", {"session_id": UNKNOWN_ID, "page_token": "next"}),
         (INVALID, "page_size", "ListSessions", {"page_size": -1}),
         (INVALID, "page_token", "ListSessions", {"page_token": "next"}),
         (INVALID, "deposits", "DepositInterrupts", {"deposits": [{}] * 501}),
@@ -201,9 +253,9 @@ async def test_a_cursor_from_the_future_is_refused(spark: Spark, sessions: Sessi
     assert refused.metadata["newest_revision"] == "1"
 
 
-@pytest.mark.parametrize("door", ["gateway", "agent"])
+@both_doors
 async def test_bytes_that_are_no_message_are_refused_by_every_method(spark: Spark, door: str) -> None:
-    called: Door = {"gateway": spark.gateway, "agent": spark.agent}[door]
+    called = doors(spark)[door]
     methods = Default().FindServiceByName(called.service).methods
     assert methods
     async with grpc.aio.insecure_channel(called.address) as channel:

@@ -12,7 +12,7 @@ from spark.agent.v1.interrupt_pb2 import (
     INTERRUPT_STATE_SEEN,
     Interrupt,
 )
-from spark.agent.v1.message_pb2 import MESSAGE_TYPE_ASSISTANT, MESSAGE_TYPE_TOOL_RESPONSE
+from spark.agent.v1.message_pb2 import MESSAGE_TYPE_ASSISTANT, MESSAGE_TYPE_TOOL_RESPONSE, Message
 from spark.agent.v1.session_pb2 import SESSION_STATE_ENDED
 from tests.e2e.client import Refused
 from tests.e2e.conftest import Spark
@@ -30,6 +30,8 @@ class Story:
     posted: Interrupt
     watched: list[Interrupt]
     watch_end: Refused | None
+    messages: list[Message]
+    interrupts: list[Interrupt]
 
     def place_of(self, name: str) -> int:
         return [kind(event) for event in self.events].index(name)
@@ -53,6 +55,8 @@ async def story(spark: Spark) -> Story:
         await stream.until(has("turn_ended"))
         await spark.agent.call("EndSession", session_id=session_id)
         stream_end = await stream.end()
+    listed = await spark.agent.call("ListMessages", session_id=session_id)
+    interrupts = await spark.gateway.call("ListInterrupts", session_id=session_id)
     return Story(
         facts(stream.responses),
         deltas(stream.responses),
@@ -60,6 +64,8 @@ async def story(spark: Spark) -> Story:
         posted,
         [response.interrupt for response in watch.responses],
         watch_end,
+        list(listed.messages),
+        list(interrupts.interrupts),
     )
 
 
@@ -148,3 +154,14 @@ def test_revisions_count_without_gaps_up_to_the_end_of_the_session(story: Story)
     assert [event.revision for event in story.events] == list(range(1, len(story.events) + 1))
     assert story.events[-1].session_changed.session.state == SESSION_STATE_ENDED
     assert story.stream_end is None
+
+
+def test_the_transcript_is_listed_as_it_was_streamed(story: Story) -> None:
+    assert [row for row in story.messages if not row.HasField("interrupt")] == rows(story.events)
+    [shown] = [row for row in story.messages if row.HasField("interrupt")]
+    assert shown.interrupt == story.watched[-1]
+    assert shown.position == story.delivered.position
+
+
+def test_the_interrupts_are_listed_as_they_were_watched(story: Story) -> None:
+    assert story.interrupts == story.watched[-1:]

@@ -12,6 +12,7 @@ from gateway.server import serving
 from gateway.settings import Settings
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from tests.gateway.conditions import PATIENCE_SECONDS
+from tests.gateway.scripted_agent import ScriptedAgent, running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -58,3 +59,10 @@ class HealthWatch:
 async def calling(address: str) -> AsyncIterator[Caller]:
     async with grpc.aio.insecure_channel(address) as channel:
         yield Caller(channel)
+
+
+@asynccontextmanager
+async def caller_of(script: ScriptedAgent) -> AsyncIterator[Caller]:
+    """A caller of a gateway to an agent service that does as the script says."""
+    async with running(script) as agent, gateway_to(agent.address) as address, calling(address) as caller:
+        yield caller

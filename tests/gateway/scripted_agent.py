@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from spark.agent.v1 import agent_service_pb2 as pb
@@ -35,6 +36,9 @@ class ScriptedAgent(AgentServiceServicer):
         self.answer: Callable[[pb.Deposit], pb.DepositResult] = deposited
         self.forgets_the_last_result = False
         self.before: Callable[[Context], Awaitable[None]] = _at_once
+        self.asked: list[Message] = []
+        self.interrupt = Interrupt(interrupt_id="i1", revision=7)
+        self.page = pb.ListInterruptsResponse()
         self.states: asyncio.Queue[Interrupt | None] = asyncio.Queue()
 
     async def DepositInterrupts(self, request, context):
@@ -43,6 +47,22 @@ class ScriptedAgent(AgentServiceServicer):
         await self.before(context)
         results = [self.answer(one) for one in request.deposits]
         return pb.DepositInterruptsResponse(results=results[:-1] if self.forgets_the_last_result else results)
+
+    async def GetInterrupt(self, request, context):
+        return pb.GetInterruptResponse(interrupt=await self._found(request, context))
+
+    async def CancelInterrupt(self, request, context):
+        return pb.CancelInterruptResponse(interrupt=await self._found(request, context))
+
+    async def ListInterrupts(self, request, context):
+        await self._found(request, context)
+        return self.page
+
+    async def _found(self, request, context):
+        self.asked.append(request)
+        self.seconds_left.append(context.time_remaining())
+        await self.before(context)
+        return self.interrupt
 
     async def WatchInterrupt(self, request, context):
         self.watched.append(request.interrupt_id)

@@ -42,8 +42,10 @@ async def busy() -> AsyncIterator[Busy]:
     script.before = lambda _: answer.wait()
     async with running(script) as agent, connect(agent.address) as client:
         busy = Busy(client, script, answer)
-        first = [busy.post(deposit(f"first {i}")) for i in range(MAX_CALLS)]
-        await until(lambda: len(script.calls) == MAX_CALLS)
+        first = []
+        while len(script.calls) < MAX_CALLS:
+            first.append(busy.post(deposit(f"first {len(first)}")))
+            await until(lambda: len(script.calls) == len(first))
         yield busy
         answer.set()
         await asyncio.gather(*first)
@@ -59,6 +61,13 @@ async def test_a_lone_deposit_leaves_at_once_and_alone():
             ["r1"],
             ["r2"],
         ]
+
+
+async def test_deposits_that_come_at_the_same_moment_travel_together():
+    async with running(ScriptedAgent()) as agent, connect(agent.address) as client:
+        await asyncio.gather(*(client.deposit(deposit(f"r{i}"), None) for i in range(5)))
+
+        assert [len(call.deposits) for call in agent.script.calls] == [5]
 
 
 async def test_deposits_that_wait_at_the_same_time_travel_together_in_order():

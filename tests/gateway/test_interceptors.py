@@ -8,7 +8,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.errors import InvalidField, NotServed
+from gateway.errors import InvalidField, Stopping
 from gateway.interceptors import Statuses
 from spark.gateway.v1 import gateway_service_pb2 as pb
 from spark.gateway.v1.gateway_service_pb2_grpc import (
@@ -106,13 +106,13 @@ async def test_the_text_of_any_other_error_stays_in_the_log(error):
 
 
 async def test_an_error_in_the_middle_of_a_stream_ends_it_with_its_status():
-    async with serving(NotServed()) as channel:
+    async with serving(Stopping()) as channel:
         stream = GatewayServiceStub(channel).WatchInterrupt(pb.WatchInterruptRequest())
         await stream.read()
         with pytest.raises(grpc.aio.AioRpcError) as told:
             await stream.read()
 
-    assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_method_that_nobody_knows_is_unimplemented():

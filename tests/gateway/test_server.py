@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from gateway.agent_client import connect
@@ -38,6 +39,22 @@ async def test_the_gateway_is_serving_while_the_agent_service_is(service):
 async def test_the_gateway_is_not_serving_before_it_has_an_agent_service():
     async with gateway_to("127.0.0.1:1") as address, calling(address) as caller:
         assert await caller.status() == NOT_SERVING
+
+
+async def test_health_lists_what_it_knows_and_knows_nothing_else():
+    async with gateway_to("127.0.0.1:1") as address, calling(address) as caller:
+        listed = await caller.health.List(health_pb2.HealthListRequest())
+        other = health_pb2.HealthCheckRequest(service="spark.Other")
+        watched = await caller.health.Watch(other).read()
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await caller.health.Check(other)
+
+    assert {name: health.status for name, health in listed.statuses.items()} == {
+        "": NOT_SERVING,
+        SERVICE: NOT_SERVING,
+    }
+    assert watched.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    assert told.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
@@ -93,6 +110,20 @@ async def test_a_watch_is_ended_with_unavailable_when_the_gateway_stops_and_does
             assert info(ended.value).reason == "UNAVAILABLE"
             assert time.monotonic() - started < 30
             await until(lambda: script.watches_ended)
+
+
+async def test_a_watch_of_health_ends_when_the_gateway_stops_and_does_not_hold_it_up():
+    async with AsyncExitStack() as life:
+        address = await life.enter_async_context(gateway_to("127.0.0.1:1", drain_seconds=60))
+        async with calling(address) as caller:
+            watch = caller.health.Watch(health_pb2.HealthCheckRequest())
+            await watch.read()
+            started = time.monotonic()
+            await life.aclose()
+
+            assert await watch.read() is grpc.aio.EOF
+            assert await watch.code() is grpc.StatusCode.OK
+            assert time.monotonic() - started < 30
 
 
 async def test_a_call_that_outlasts_the_drain_time_is_cut_off():

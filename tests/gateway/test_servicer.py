@@ -1,8 +1,6 @@
 """The gateway's methods, between a real channel and a server that plays the agent service."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import grpc
@@ -15,18 +13,12 @@ from spark.agent.v1.agent_service_pb2 import DepositError, DepositResult
 from spark.agent.v1.interrupt_pb2 import DELIVERY_IMMEDIATE, Interrupt, Notification, Nudge
 from spark.gateway.v1 import gateway_service_pb2 as pb
 from tests.gateway.conditions import until
-from tests.gateway.running_gateway import Caller, calling, gateway_to
-from tests.gateway.scripted_agent import ScriptedAgent, deposited, running
+from tests.gateway.running_gateway import Caller, caller_of, calling, gateway_to
+from tests.gateway.scripted_agent import ScriptedAgent, deposited
 from tests.gateway.statuses import info, raw_details, retry_seconds, violations
 
 SESSION = "0199c0de-0000-7000-8000-000000000001"
 NUDGE = Interrupt(session_id=SESSION, source="operator", nudge=Nudge(text="stop there"))
-
-
-@asynccontextmanager
-async def caller_of(script: ScriptedAgent) -> AsyncIterator[Caller]:
-    async with running(script) as agent, gateway_to(agent.address) as address, calling(address) as caller:
-        yield caller
 
 
 def refusing(code: int, message: str, *details) -> ScriptedAgent:
@@ -257,18 +249,6 @@ async def test_a_watcher_that_leaves_ends_the_agent_services_watch():
         watch.cancel()
 
         await until(lambda: script.watches_ended)
-
-
-@pytest.mark.parametrize(
-    "method", ["BatchPostInterrupts", "GetInterrupt", "ListInterrupts", "CancelInterrupt"]
-)
-async def test_the_other_methods_are_not_served_yet(method):
-    async with caller_of(ScriptedAgent()) as caller:
-        with pytest.raises(grpc.aio.AioRpcError) as told:
-            await getattr(caller.gateway, method)(getattr(pb, f"{method}Request")())
-
-    assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert info(told.value).reason == "UNIMPLEMENTED"
 
 
 async def test_the_log_has_the_facts_of_a_post_and_not_its_content():

@@ -5,8 +5,8 @@ import pytest
 
 from sparkctl.connections import agent_service
 from sparkctl.failures import CallFailed
-from sparkctl.follow import Connected, Disconnected, follow
-from tests.sparkctl.events import SESSION, Script, delta
+from sparkctl.follow import Connected, Disconnected, Notice, Waiting, follow
+from tests.sparkctl.events import SESSION, Script, delta, nudge
 from tests.sparkctl.scripted import Broken, Forever, scripted_services
 
 
@@ -14,7 +14,7 @@ async def collect(agent, after_revision=0):
     """What a watcher is told, each event by its revision."""
     told = []
     async for piece in follow(agent, SESSION, after_revision, include_deltas=True):
-        if isinstance(piece, Disconnected | Connected):
+        if isinstance(piece, Notice):
             told.append(type(piece).__name__)
         else:
             told += [event.revision for event in piece]
@@ -27,6 +27,25 @@ async def test_a_stream_that_is_cut_goes_on_after_the_last_revision(scripted, ag
 
     assert await collect(agent) == [1, 2, "Disconnected", "Connected", 3]
     assert [request.after_revision for request in scripted.agent.opened] == [0, 2]
+
+
+async def test_what_waits_from_before_the_first_event_comes_first(scripted, agent):
+    scripted.agent.streams = [Script().session("ENDED")]
+    scripted.agent.interrupts = [nudge(state) for state in ("SEEN", "DELIVERED", "PENDING", "PENDING")]
+    for revision, interrupt in enumerate(scripted.agent.interrupts, 5):
+        interrupt.revision = revision
+
+    news = [piece async for piece in follow(agent, SESSION, 7, include_deltas=False)]
+
+    assert news[0] == Waiting(scripted.agent.interrupts[1:3])
+    assert not any(isinstance(piece, Waiting) for piece in news[1:])
+
+
+@pytest.mark.parametrize("after_revision", [0, 7])
+async def test_where_nothing_waits_nothing_is_said(scripted, agent, after_revision):
+    scripted.agent.streams = [Script().session("ENDED")]
+
+    assert await collect(agent, after_revision) == [1]
 
 
 async def test_a_long_absence_is_told_once(scripted, agent):

@@ -8,11 +8,13 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import grpc
 import pytest
 
+from spark.agent.v1.message_pb2 import Message
 from spark.agent.v1.session_pb2 import Session
 from tests.sparkctl.events import INTERRUPT, SESSION, Script, delta, nudge
-from tests.sparkctl.scripted import Forever
+from tests.sparkctl.scripted import Broken, Forever, Synced
 
 
 @dataclass
@@ -80,6 +82,81 @@ async def test_post_fails_unless_the_interrupt_was_seen(scripted, sparkctl):
     posted = await sparkctl("post", SESSION, "Watch the trawler.", "--wait")
 
     assert (posted.exit_code, posted.err) == (1, "sparkctl: not seen, but cancelled\n")
+
+
+async def test_sessions_prints_a_table_with_nothing_folded(scripted, sparkctl):
+    names = [f"the lighthouse at the end of the world, number {n}" for n in range(2)]
+    scripted.agent.sessions = [Session(session_id=SESSION, display_name=name) for name in names]
+
+    printed = await sparkctl("sessions")
+
+    _, *lines = printed.out.splitlines()
+    assert all(name in line for name, line in zip(names, lines, strict=True))
+
+
+async def test_interrupts_prints_a_table_with_nothing_folded(scripted, sparkctl):
+    scripted.agent.interrupts = [nudge(), nudge("SEEN", "A text that goes on for longer than a terminal.")]
+
+    printed = await sparkctl("interrupts", SESSION)
+
+    heading, first, second = printed.out.splitlines()
+    assert heading.split() == ["INTERRUPT", "STATE", "AGE", "SAYS"]
+    assert first.split()[:2] == [INTERRUPT, "pending"]
+    assert second.rstrip().endswith("goes on for longer than a term…")
+    assert (printed.exit_code, printed.err) == (0, "")
+
+
+async def test_cancel_prints_what_became_of_the_interrupt(sparkctl):
+    cancelled = await sparkctl("cancel", INTERRUPT)
+
+    assert cancelled.out.startswith(f"{INTERRUPT} cancelled at ")
+    assert cancelled.out.endswith(": on request\n")
+    assert (cancelled.exit_code, cancelled.err) == (0, "")
+
+
+async def test_cancel_fails_where_it_is_refused(scripted, sparkctl):
+    refusal = Broken(grpc.StatusCode.FAILED_PRECONDITION, "it was delivered", "INTERRUPT_NOT_PENDING")
+    scripted.gateway.failures = [refusal]
+
+    cancelled = await sparkctl("cancel", INTERRUPT)
+
+    assert cancelled == Result(1, "", "sparkctl: it was delivered (INTERRUPT_NOT_PENDING)\n")
+
+
+async def test_transcript_prints_every_row_whole(scripted, sparkctl):
+    long = "I [bold]climb[/]. " * 20
+    scripted.agent.messages = [
+        Message(type="MESSAGE_TYPE_USER", turn=1, text="Go on."),
+        Message(type="MESSAGE_TYPE_ASSISTANT", turn=1, text=long),
+    ]
+
+    printed = await sparkctl("transcript", SESSION)
+
+    assert printed.out.splitlines() == [
+        "── turn 1 ──",
+        "inner voice  Go on.",
+        f"agent        {long.rstrip()}",
+    ]
+    assert (printed.exit_code, printed.err) == (0, "")
+
+
+async def test_show_says_how_a_session_stands(scripted, sparkctl):
+    session = Session(session_id=SESSION, state="SESSION_STATE_ACTIVE", activity="ACTIVITY_QUEUED", goal="x")
+    scripted.agent.sessions, scripted.agent.interrupts = [session], [nudge()]
+    scripted.agent.streams = [[Synced()]]
+
+    shown = await sparkctl("show", SESSION)
+
+    labels = [line[:12].rstrip() for line in shown.out.splitlines()]
+    assert labels == ["session", "goal", "state", "pending", "waits", "goes on"]
+    assert (shown.exit_code, shown.err) == (0, "")
+
+
+@pytest.mark.parametrize(("command", "state"), [("pause", "paused"), ("resume", "queued"), ("end", "ended")])
+async def test_a_change_of_a_session_prints_what_it_is_now(scripted, sparkctl, command, state):
+    scripted.agent.sessions = [Session(session_id=SESSION, display_name="lighthouse")]
+
+    assert await sparkctl(command, "lighthouse") == Result(0, f"{SESSION} {state}\n", "")
 
 
 async def test_watch_writes_lines_without_asking_for_deltas_and_ends_with_the_session(scripted, sparkctl):

@@ -76,13 +76,3 @@ class TestWaiting:
 
         with pytest.raises(CommandFailed, match=r"not seen within 0.2 s, still delivered"):
             await self.told(door, timeout_seconds=0.2)
-
-
-def test_the_facts_of_a_settled_interrupt_end_with_the_reason():
-    interrupt = nudge("CANCELLED")
-    interrupt.settle_reason = "the session ended"
-
-    assert post.facts(interrupt, UTC) == [
-        "pending since 02:00:10",
-        "cancelled at 02:00:14: the session ended",
-    ]

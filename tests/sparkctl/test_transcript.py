@@ -180,6 +180,20 @@ class TestAnInterrupt:
 
         assert foot(*script.interrupt("seen", nudge("SEEN"))) == []
 
+    @pytest.mark.parametrize("state", ["PENDING", "DELIVERED"])
+    def test_that_waits_from_before_the_first_event_stands_in_the_foot_until_it_is_seen(self, state):
+        transcript = Transcript(live=True, zone=UTC)
+        assert transcript.waiting([nudge(state)]) == []
+        assert [row.label for row in transcript.foot(NOW)] == [state.lower()]
+
+        transcript.apply(Script().interrupt("seen", nudge("SEEN"))[0])
+        assert transcript.foot(NOW) == []
+
+    @pytest.mark.parametrize("state", ["PENDING", "DELIVERED"])
+    def test_that_waits_from_before_the_first_event_is_printed_where_there_is_no_foot(self, state):
+        (row,) = Transcript(live=False, zone=UTC).waiting([nudge(state)])
+        assert (row.label, row.text[:25]) == (state.lower(), "operator nudges: Watch th")
+
     @pytest.mark.parametrize("state", ["CANCELLED", "EXPIRED", "SUPERSEDED"])
     def test_leaves_the_foot_when_it_is_settled(self, state):
         script = Script().interrupt("posted", nudge()).interrupt("settled", nudge(state))

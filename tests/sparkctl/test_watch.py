@@ -3,7 +3,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from sparkctl.follow import Connected, Disconnected
+from sparkctl.follow import Connected, Disconnected, Waiting
 from sparkctl.watch import show, show_json
 from tests.sparkctl.events import Script, at, delta, nudge
 
@@ -46,10 +46,12 @@ async def test_on_a_terminal_rows_stay_and_the_foot_goes():
 async def test_json_is_an_event_per_line_and_nothing_else():
     console, notices = paper(), paper()
     script = Script().session().interrupt("posted", nudge())
-    await show_json(news_of(script, a_disconnection(), Connected(), [delta("Föhn")]), console, notices)
+    news = news_of(Waiting([nudge()]), script, a_disconnection(), Connected(), [delta("Föhn")])
+    await show_json(news, console, notices)
 
     session, posted, streamed = map(json.loads, console.file.getvalue().splitlines())
     assert session["sessionChanged"]["session"]["state"] == "SESSION_STATE_ACTIVE"
     assert posted["interruptPosted"]["interrupt"]["nudge"] == {"text": "Watch the trawler."}
     assert streamed["textDelta"]["text"] == "Föhn"
+    assert notices.file.getvalue().startswith("pending ")
     assert "disconnected since" in notices.file.getvalue()

@@ -3,16 +3,17 @@ from datetime import UTC, timedelta
 import pytest
 
 from spark.agent.v1.interrupt_pb2 import Delivery
-from sparkctl.words import age, brief, cut, visible, word
-from tests.sparkctl.events import at
+from sparkctl.words import age, ahead, brief, cut, facts, visible, word
+from tests.sparkctl.events import at, nudge
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(-5, "0 s"), (59, "59 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")],
 )
-def test_an_age_is_told_in_the_largest_unit_that_says_enough(seconds, said):
+def test_an_age_and_a_time_ahead_are_told_in_the_largest_unit_that_says_enough(seconds, said):
     assert age(at(0), at(0).ToDatetime(UTC) + timedelta(seconds=seconds)) == said
+    assert ahead(at(0), at(0).ToDatetime(UTC) - timedelta(seconds=seconds)) == said
 
 
 def test_a_short_text_is_left_whole():
@@ -32,3 +33,13 @@ def test_text_in_any_script_passes():
 def test_an_enum_value_that_this_program_does_not_know_is_its_number():
     assert word(Delivery.DESCRIPTOR, Delivery.DELIVERY_NEXT_TURN) == "next turn"
     assert word(Delivery.DESCRIPTOR, 99) == "99"
+
+
+def test_the_facts_of_a_settled_interrupt_end_with_the_reason():
+    interrupt = nudge("CANCELLED")
+    interrupt.settle_reason = "the session ended"
+
+    assert facts(interrupt, UTC) == [
+        "pending since 02:00:10",
+        "cancelled at 02:00:14: the session ended",
+    ]

@@ -1,0 +1,139 @@
+from datetime import UTC
+
+import pytest
+
+from spark.agent.v1.session_pb2 import Session
+from sparkctl import show
+from sparkctl.show import Standing
+from tests.sparkctl.events import SESSION, Script, at, nudge
+from tests.sparkctl.scripted import Forever, Synced
+
+NOW = at(60).ToDatetime(UTC)
+
+
+def a_session(activity="IDLE", state="ACTIVE", **fields):
+    return Session(
+        session_id=SESSION,
+        display_name="lighthouse",
+        goal="Keep the lamp.",
+        state=f"SESSION_STATE_{state}",
+        activity=f"ACTIVITY_{activity}",
+        turn=3,
+        **fields,
+    )
+
+
+def shown(session, *events, outstanding=()):
+    return [(row.label, row.text) for row in show.rows(Standing(session, outstanding, events), NOW, UTC)]
+
+
+def said(session, *events, outstanding=()):
+    """The texts by their labels."""
+    return dict(shown(session, *events, outstanding=outstanding))
+
+
+async def test_the_newest_facts_are_read_up_to_the_present(scripted, agent):
+    session = a_session(revision=1000)
+    scripted.agent.sessions, scripted.agent.interrupts = [session], [nudge(), nudge("SEEN")]
+    events = Script().turn().turn_ended()
+    scripted.agent.streams = [[*events, Synced(), Forever()]]
+
+    assert await show.standing(agent, SESSION) == Standing(session, [nudge()], list(events))
+    assert scripted.agent.opened[0].after_revision == 700
+    assert not scripted.agent.opened[0].include_deltas
+
+
+async def test_a_young_session_is_read_from_its_beginning(scripted, agent):
+    scripted.agent.sessions, scripted.agent.streams = [a_session(revision=1)], [[Synced()]]
+
+    await show.standing(agent, SESSION)
+    assert scripted.agent.opened[0].after_revision == 0
+
+
+def test_a_session_at_rest_says_since_when_it_waits_and_what_starts_it():
+    session = a_session(next_turn_time=at(90))
+
+    assert shown(session, *Script().turn().turn_ended()) == [
+        ("session", f"{SESSION} lighthouse"),
+        ("goal", "Keep the lamp."),
+        ("state", "idle, turn 3"),
+        ("since", "02:00:02 (58 s)"),
+        ("agent", "between two turns (58 s)"),
+        ("waits", "the next turn starts at 02:01:30 (in 30 s)"),
+        ("goes on", said(session)["goes on"]),
+    ]
+    assert f"post {SESSION} TEXT" in said(session)["goes on"]
+
+
+def test_what_is_posted_from_outside_is_not_the_agents_doing():
+    events = Script().turn().turn_ended().interrupt("posted", nudge())
+
+    assert said(a_session(), *events)["since"] == "02:00:02 (58 s)"
+
+
+def test_what_waits_is_told_with_its_source_and_its_age():
+    assert said(a_session("QUEUED"), outstanding=[nudge()])["pending"] == (
+        "operator nudges: Watch the trawler. (pending for 50 s, due at the next round)"
+    )
+
+
+def test_what_was_seen_since_the_listing_waits_no_longer():
+    seen = Script().interrupt("delivered", nudge("DELIVERED")).interrupt("seen", nudge("SEEN"))
+
+    assert "pending" not in said(a_session("RUNNING"), *seen, outstanding=[nudge()])
+
+
+def test_a_session_that_backs_off_says_what_failed_and_when_it_is_tried_again():
+    session = a_session("BACKING_OFF", next_turn_time=at(90), config={"model": "local"})
+    told = said(session, *Script().turn().round().failed(attempt=2).interrupt("posted", nudge()))
+
+    assert told["state"] == "backing off, turn 3"
+    assert told["since"] == "02:00:03 (57 s)"
+    assert told["failed"] == "round 1, attempt 2: model unavailable"
+    assert told["waits"] == "the round is tried again at 02:01:30 (in 30 s)"
+    assert "the model local answers" in told["goes on"]
+
+
+def test_a_failure_that_is_over_is_not_told():
+    events = Script().turn().round().failed().round(1, 2)
+
+    assert "failed" not in said(a_session("RUNNING"), *events)
+
+
+def test_a_session_at_work_says_at_what():
+    told = said(a_session("RUNNING"), *Script().turn().round().calls("now").starts("now"))
+
+    assert told["running"] == "now (running for 56 s)"
+    assert not {"waits", "goes on"} & told.keys()
+
+
+@pytest.mark.parametrize(
+    ("session", "waits", "goes_on"),
+    [
+        (a_session(), "the next turn starts with an interrupt", "post"),
+        (
+            a_session("WAITING", next_turn_time=at(90)),
+            "the agent goes on at an interrupt, or at 02:01:30 (in 30 s)",
+            "post",
+        ),
+        (a_session("QUEUED"), "work is due, and no replica has taken it yet", "SPARK_MAX_SESSIONS"),
+        (a_session("STOPPED", "PAUSED"), "nothing is run", f"resume {SESSION}"),
+        (a_session("STOPPED", "FAILED"), "nothing is run", f"resume {SESSION}"),
+    ],
+    ids=["on interrupt", "waiting", "queued", "paused", "failed"],
+)
+def test_what_a_session_waits_for_is_told_with_what_helps(session, waits, goes_on):
+    assert said(session)["waits"] == waits
+    assert goes_on in said(session)["goes on"]
+
+
+def test_a_session_that_stopped_says_why():
+    assert said(a_session("STOPPED", "PAUSED", state_reason="token budget"))["state"] == (
+        "paused: token budget, turn 3"
+    )
+
+
+def test_a_session_that_is_over_waits_for_nothing():
+    told = said(a_session("STOPPED", "ENDED"), *Script().session().turn().turn_ended().session("ENDED"))
+
+    assert not {"waits", "goes on", "agent"} & told.keys()
