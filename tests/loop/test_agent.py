@@ -1,7 +1,5 @@
 import asyncio
 import json
-from collections.abc import Sequence
-from itertools import pairwise
 
 import pytest
 
@@ -19,54 +17,20 @@ from agent_service.domain import (
     Speaker,
     Usage,
 )
-from agent_service.loop.agent import ORPHANED, _pause_seconds
+from agent_service.loop.agent import _pause_seconds
 from agent_service.model import Chunk, ModelError, ToolCallPiece
+from tests.loop.checks import check_requests, rows
 from tests.loop.scripted import (
-    Killed,
     Script,
     ScriptedModel,
     agent,
     calls,
-    die,
-    run_and_die,
     run_turn,
     says,
-    take_over,
 )
 from tests.support import Store
 
 UNAVAILABLE = ModelError(RoundFailure.MODEL_UNAVAILABLE, "HTTP 503")
-
-
-async def rows(store: Store, session_id: SessionId) -> list[tuple[str, str]]:
-    """The transcript as types and words."""
-    async with store.database.connection() as connection:
-        found = await connection.fetch(
-            "SELECT type, text, tool_name FROM messages "
-            "WHERE session_id = $1 AND position IS NOT NULL ORDER BY position",
-            session_id,
-        )
-    return [(row["type"], row["tool_name"] or row["text"]) for row in found]
-
-
-def check_requests(sent: Sequence[Sequence[JsonObject]]) -> None:
-    """Every request is paired, and grows only at its end."""
-    for before, after in pairwise(sent):
-        *head, last = before
-        assert list(after[: len(head)]) == head
-        assert str(after[len(head)]["content"]).startswith(str(last["content"]))
-        assert {**after[len(head)], "content": ""} == {**last, "content": ""}
-    for messages in sent:
-        waiting: list[object] = []
-        for message in messages:
-            if message["role"] == "tool":
-                waiting.remove(message["tool_call_id"])
-            else:
-                assert waiting == [], f"{message} stands between a call and its response"
-                asked = message.get("tool_calls", ())
-                assert isinstance(asked, (list, tuple))
-                waiting = [call["id"] for call in asked]  # type: ignore[index,call-overload]
-        assert waiting == []
 
 
 async def test_a_turn_is_the_inner_voice_then_rounds_until_no_tool_is_called(store: Store) -> None:
@@ -296,90 +260,6 @@ async def test_deltas_are_shown_as_they_come(store: Store) -> None:
     ]
 
 
-# ---- crashes: the process dies at a named point, and another goes on
-
-
-async def test_killed_while_the_inner_voice_speaks(store: Store) -> None:
-    session_id = await store.session()
-    nudge = await store.nudge(session_id)
-    await run_and_die(store, session_id, ScriptedModel([], [[Chunk("Fir"), die]]))
-    model = ScriptedModel([says("Yes.")], [says("First.")])
-    await agent(store, model).run(await take_over(store, session_id))
-    assert [kind for kind, _ in await rows(store, session_id)] == ["system", "user", "assistant"]
-    await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
-
-
-@pytest.mark.parametrize("first_chunk", [False, True])
-async def test_killed_while_the_agent_answers(store: Store, first_chunk: bool) -> None:
-    session_id = await store.session()
-    nudge = await store.nudge(session_id)
-    before = ScriptedModel([[Chunk("No"), die] if first_chunk else [die]])
-    await run_and_die(store, session_id, before)
-    state = (await store.streams.interrupt(nudge.interrupt_id)).state
-    assert state is (InterruptState.SEEN if first_chunk else InterruptState.DELIVERED)
-    model = ScriptedModel([says("North it is.")])
-    await agent(store, model).run(await take_over(store, session_id))
-    assert before.sent[0] == model.sent[0]
-    await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
-
-
-async def test_killed_between_a_call_and_its_response(store: Store) -> None:
-    session_id = await store.session()
-    doomed = agent(store, ScriptedModel([calls("now", "note")]))
-    replica = await store.replica()
-    (lease,) = await store.leases.claim_due(replica, 1)
-
-    class DeadlyTool:
-        spec = doomed.toolbox.specs(["note"])[0]
-
-        async def call(self, arguments: JsonObject) -> None:
-            raise Killed
-
-    doomed.toolbox._tools["note"] = DeadlyTool()  # type: ignore[assignment]
-    with pytest.raises(Killed):
-        await doomed.run(lease)
-    await store.leases.sign_off(replica)
-    nudge = await store.nudge(session_id)
-
-    model = ScriptedModel([says("I see.")])
-    await agent(store, model).run(await take_over(store, session_id))
-
-    assert [kind for kind, _ in await rows(store, session_id)] == [
-        "user",
-        "tool_call",
-        "tool_call",
-        "tool_response",
-        "tool_response",
-        "system",
-        "assistant",
-    ]
-    assert model.sent[0][-2]["content"] == ORPHANED
-    await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
-
-
-async def test_killed_after_the_responses_goes_on_with_the_next_round(store: Store) -> None:
-    session_id = await store.session()
-    before = ScriptedModel([calls("now"), [die]])
-    await run_and_die(store, session_id, before)
-    nudge = await store.nudge(session_id)
-    model = ScriptedModel([says("Late.")])
-    await agent(store, model).run(await take_over(store, session_id))
-    check_requests([*before.sent, *model.sent])
-    await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
-
-
-async def test_the_request_after_a_crash_is_byte_for_byte_the_one_before(store: Store) -> None:
-    session_id = await store.session()
-    await store.nudge(session_id, "one")
-    rounds = [calls("now", text="a"), [Chunk(reasoning="r"), *calls("note", arguments='{"text": "é"}')]]
-    before = ScriptedModel([*rounds, [die]])
-    await run_and_die(store, session_id, before)
-    model = ScriptedModel([says("Done.")])
-    await agent(store, model).run(await take_over(store, session_id))
-    assert json.dumps(before.sent[-1]) == json.dumps(model.sent[0])
-    assert before.requests[-1].tools == model.requests[0].tools
-
-
 # ---- leaving off
 
 
@@ -451,25 +331,6 @@ async def test_a_session_that_waits_for_interrupts_works_once_for_each_wake(stor
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
 
-async def _forget_pause(store: Store, session_id: SessionId) -> None:
-    async with store.database.connection() as connection:
-        await connection.execute(
-            "UPDATE sessions SET not_before = NULL, due_at = now() WHERE session_id = $1", session_id
-        )
-
-
-async def _check_after_a_crash(
-    store: Store, session_id: SessionId, interrupt_id: object, model: ScriptedModel
-) -> None:
-    kinds = await store.kinds(session_id)
-    for once in ("turn_started", "interrupt_delivered", "interrupt_seen", "turn_ended"):
-        assert kinds.count(once) == 1, once
-    check_requests(model.sent)
-    page = await store.streams.page(session_id, 0, 100)
-    assert page[-1].revision == len(kinds)
-    assert await store.outstanding(session_id) == 0
-
-
 @pytest.mark.parametrize("attempt", [1, 1025, 10**9])
 def test_the_pause_after_a_failure_is_bounded(attempt: int) -> None:
     for asked_for in (None, 3.0, 1e300):
@@ -508,3 +369,10 @@ async def test_a_tool_that_cancels_itself_has_failed_and_the_turn_goes_on(store:
     doomed.toolbox._tools["now"] = Quitter()  # type: ignore[assignment]
     await doomed.run(await store.claim(session_id))
     assert (await store.kinds(session_id))[-1] == "turn_ended"
+
+
+async def _forget_pause(store: Store, session_id: SessionId) -> None:
+    async with store.database.connection() as connection:
+        await connection.execute(
+            "UPDATE sessions SET not_before = NULL, due_at = now() WHERE session_id = $1", session_id
+        )

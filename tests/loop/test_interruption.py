@@ -6,8 +6,8 @@ from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFail
 from agent_service.loop.agent import SKIPPED
 from agent_service.model import Chunk
 from agent_service.tools import ToolOutcome
+from tests.loop.checks import check_requests, rows
 from tests.loop.scripted import ScriptedModel, agent, calls, run_turn, says
-from tests.loop.test_agent import check_requests, rows
 from tests.support import Store
 
 
