@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TypeVar
 from uuid import uuid4
@@ -117,6 +117,15 @@ class Store:
 
     async def nudge(self, session_id: SessionId, text: str = "Look north.", **changes: object) -> Interrupt:
         return (await self.deposits.deposit(deposit(session_id, text, **changes))).interrupt
+
+    async def overdue(self, session_id: SessionId, text: str = "Too late.") -> Interrupt:
+        """A pending interrupt whose expire time has come."""
+        posted = await self.nudge(session_id, text, expire_time=datetime.now(UTC) + timedelta(hours=1))
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "UPDATE messages SET expire_time = now() WHERE message_id = $1", posted.interrupt_id
+            )
+        return posted
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[Own]:

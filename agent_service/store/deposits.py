@@ -32,7 +32,7 @@ from agent_service.settings import Limits
 from agent_service.store.database import Database, Hot
 from agent_service.store.deposit_book import Book, Kept, Key, deposited
 from agent_service.store.group_commit import GroupCommit
-from agent_service.store.ledger import Ledger, write
+from agent_service.store.ledger import Ledger, close, opened
 from agent_service.store.rows import MESSAGE_COLUMNS, get, interrupt
 from agent_service.wakeups import Wakeups
 
@@ -67,12 +67,6 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text
             $15::bigint[])
      AS i (session_id, message_id, source, principal, text, notification_type, subject, data_json,
            delivery, coalesce_key, expire_time, request_id, digest, posted_at, posted_revision)"""
-
-_ADVANCE = """
-UPDATE sessions s SET revision = a.revision, outstanding = a.outstanding
-FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS a (session_id, revision, outstanding)
-WHERE s.session_id = a.session_id"""
-
 
 # A lone deposit that cannot replace, expire or be one too many only appends. A request id used before breaks
 # the unique index, and nothing of it happens.
@@ -245,15 +239,7 @@ async def _lock(
     """Take the sessions' rows in order, without `wait` only the free ones. Also gives which have ended."""
     session_ids = list({deposit.session_id for deposit in batch})
     rows = await connection.fetch(_LOCK if wait else f"{_LOCK} SKIP LOCKED", session_ids)
-    ledgers = {
-        row["session_id"]: Ledger(
-            row["session_id"],
-            get(row, "now", datetime),
-            get(row, "revision", int),
-            get(row, "outstanding", int),
-        )
-        for row in rows
-    }
+    ledgers = {ledger.session_id: ledger for ledger in map(opened, rows)}
     return ledgers, {row["session_id"] for row in rows if row["state"] == SessionState.ENDED.value}
 
 
@@ -291,13 +277,7 @@ async def _write(connection: Hot, book: Book) -> None:
         [row.posted.time for row, _ in new],
         [row.posted.revision for row, _ in new],
     )
-    await write(connection, book.changed)
-    await connection.execute(
-        _ADVANCE,
-        [ledger.session_id for ledger in book.changed],
-        [ledger.revision for ledger in book.changed],
-        [ledger.outstanding for ledger in book.changed],
-    )
+    await close(connection, book.changed)
 
 
 class _Columns(NamedTuple):

@@ -6,14 +6,12 @@ delivered while the row was waited for.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from uuid import UUID
 
 from agent_service.domain import Interrupt, InterruptState, MessageId, SessionId
 from agent_service.errors import InterruptNotFound, InterruptNotPending, SessionNotFound
-from agent_service.store.database import Database, Hot
-from agent_service.store.ledger import Ledger, write
-from agent_service.store.rows import MESSAGE_COLUMNS, Row, get, interrupt
+from agent_service.store.database import Database
+from agent_service.store.ledger import close, opened
+from agent_service.store.rows import MESSAGE_COLUMNS, interrupt
 from agent_service.wakeups import Wakeups
 
 _SESSION = "SELECT FROM sessions WHERE session_id = $1"
@@ -49,11 +47,6 @@ SELECT session_id, message_id FROM messages
 WHERE session_id = ANY ($1::uuid[]) AND {_PENDING} AND expire_time <= now()
 ORDER BY expire_time LIMIT $2"""
 
-_ADVANCE = """
-UPDATE sessions s SET revision = a.revision, outstanding = a.outstanding
-FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS a (session_id, revision, outstanding)
-WHERE s.session_id = a.session_id"""
-
 
 class Interrupts:
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
@@ -82,7 +75,7 @@ class Interrupts:
             row = await connection.fetchrow(_LOCK, interrupt_id)
             if row is None:
                 raise InterruptNotFound(interrupt_id)
-            ledger = _ledger(row)
+            ledger = opened(row)
             read = await connection.fetchrow(_READ, ledger.session_id, interrupt_id)
             assert read, "an interrupt stays in its session"
             found = interrupt(read)
@@ -91,7 +84,7 @@ class Interrupts:
             if found.state is not InterruptState.PENDING:
                 raise InterruptNotPending(interrupt_id)
             settlement = ledger.settle(interrupt_id, InterruptState.CANCELLED, "on request")
-            await _write(connection, [ledger])
+            await close(connection, [ledger])
         self._wakeups.hint(ledger.session_id)
         return replace(found, settled=settlement)
 
@@ -101,32 +94,12 @@ class Interrupts:
             rows = await connection.fetch(_LOCK_EXPIRED, limit)
             if not rows:
                 return
-            ledgers = {ledger.session_id: ledger for ledger in map(_ledger, rows)}
+            ledgers = {ledger.session_id: ledger for ledger in map(opened, rows)}
             for row in await connection.fetch(_EXPIRED, list(ledgers), limit):
                 ledgers[row["session_id"]].settle(
                     row["message_id"], InterruptState.EXPIRED, "not delivered before its expire time"
                 )
             changed = [ledger for ledger in ledgers.values() if ledger.events]
-            await _write(connection, changed)
+            await close(connection, changed)
         for ledger in changed:
             self._wakeups.hint(ledger.session_id)
-
-
-def _ledger(row: Row) -> Ledger:
-    """A session whose row is locked."""
-    return Ledger(
-        SessionId(get(row, "session_id", UUID)),
-        get(row, "now", datetime),
-        get(row, "revision", int),
-        get(row, "outstanding", int),
-    )
-
-
-async def _write(connection: Hot, ledgers: Sequence[Ledger]) -> None:
-    await write(connection, ledgers)
-    await connection.execute(
-        _ADVANCE,
-        [ledger.session_id for ledger in ledgers],
-        [ledger.revision for ledger in ledgers],
-        [ledger.outstanding for ledger in ledgers],
-    )

@@ -4,9 +4,10 @@ A ledger gives out the revisions of a session in order and keeps the events unti
 transaction in one statement.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from agent_service.domain import (
     EventType,
@@ -18,6 +19,7 @@ from agent_service.domain import (
     Settlement,
 )
 from agent_service.store.database import Hot
+from agent_service.store.rows import Row, get
 
 _INSERT_EVENTS = """
 INSERT INTO events (session_id, revision, create_time, type, message_id, data)
@@ -29,6 +31,12 @@ SET settled_at = s.at, settled_revision = s.revision, settled_as = s.settled_as,
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::text[], $6::text[])
      AS s (session_id, message_id, at, revision, settled_as, reason)
 WHERE m.session_id = s.session_id AND m.message_id = s.message_id"""
+
+
+_ADVANCE = """
+UPDATE sessions s SET revision = a.revision, outstanding = a.outstanding
+FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS a (session_id, revision, outstanding)
+WHERE s.session_id = a.session_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,27 @@ class Ledger:
         self.settled.append((interrupt_id, settlement))
         self.outstanding -= 1
         return settlement
+
+
+def opened(row: Row) -> Ledger:
+    """The ledger of a session whose row is locked, from its id, revision and `outstanding`, and `now`."""
+    return Ledger(
+        SessionId(get(row, "session_id", UUID)),
+        get(row, "now", datetime),
+        get(row, "revision", int),
+        get(row, "outstanding", int),
+    )
+
+
+async def close(connection: Hot, ledgers: Sequence[Ledger]) -> None:
+    """Write what the ledgers kept, and how far the sessions have come."""
+    await write(connection, ledgers)
+    await connection.execute(
+        _ADVANCE,
+        [ledger.session_id for ledger in ledgers],
+        [ledger.revision for ledger in ledgers],
+        [ledger.outstanding for ledger in ledgers],
+    )
 
 
 async def write(connection: Hot, ledgers: Iterable[Ledger]) -> None:

@@ -3,8 +3,6 @@
 import secrets
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import Select, func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -26,7 +24,7 @@ from agent_service.domain import (
 )
 from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
 from agent_service.store.database import Database, Hot
-from agent_service.store.ledger import Ledger, write
+from agent_service.store.ledger import Ledger, opened, write
 from agent_service.store.rows import (
     READING_COLUMNS,
     Row,
@@ -42,7 +40,7 @@ from agent_service.wakeups import Wakeups
 _NOW = func.clock_timestamp()
 
 _LOCK = f"""
-SELECT {READING_COLUMNS}, next_position, clock_timestamp() AS read_at
+SELECT {READING_COLUMNS}, next_position, clock_timestamp() AS now
 FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE"""
 
 _OPEN_CALLS = """
@@ -136,7 +134,7 @@ class Sessions:
         async with self._database.transaction() as connection:
             row = await _locked(connection, session_id)
             if row["state"] != SessionState.ENDED.value:
-                ledger = _ledger(row)
+                ledger = opened(row)
                 position = await _answer_open_calls(connection, ledger, get(row, "next_position", int))
                 if row["turn_open"]:
                     reason = TurnEnd.SESSION_ENDED.value
@@ -175,7 +173,7 @@ class Sessions:
             if then.state in before:
                 reason = "on request" if after is SessionState.PAUSED else ""
                 changed = replace(then, state=after, state_reason=reason)
-                ledger = _ledger(row)
+                ledger = opened(row)
                 ledger.record(EventType.SESSION_CHANGED, data=session_fields(changed))
                 await write(connection, [ledger])
                 await connection.execute(statement, session_id, after.value, reason, ledger.revision)
@@ -223,15 +221,6 @@ async def _locked(connection: Hot, session_id: SessionId) -> Row:
     if row is None:
         raise SessionNotFound(session_id)
     return row
-
-
-def _ledger(row: Row) -> Ledger:
-    return Ledger(
-        SessionId(get(row, "session_id", UUID)),
-        get(row, "read_at", datetime),
-        get(row, "revision", int),
-        get(row, "outstanding", int),
-    )
 
 
 def _readings() -> Select[*tuple[object, ...]]:

@@ -1,7 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 
 from agent_service.domain import InterruptState, Lease, SessionMode, SessionState
 from agent_service.errors import Unavailable
@@ -71,7 +70,7 @@ async def test_what_expires_in_a_paused_session_is_settled_by_a_poll(store: Stor
     session_id = await store.session()
     async with store.database.connection() as connection:
         await connection.execute("UPDATE sessions SET state = 'paused'")
-    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=200))
+    nudge = await store.overdue(session_id)
     async with dispatching(store, agent(store, ScriptedModel([])).run):
 
         async def expired() -> bool:

@@ -1,5 +1,4 @@
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -31,10 +30,6 @@ async def one_of_each(store: Store, session_id: SessionId) -> dict[InterruptStat
         InterruptState.PENDING: pending.interrupt_id,
         InterruptState.CANCELLED: cancelled.interrupt_id,
     }
-
-
-async def short_lived(store: Store, session_id: SessionId, text: str = "Soon.") -> Interrupt:
-    return await store.nudge(session_id, text, expire_time=datetime.now(UTC) + timedelta(milliseconds=200))
 
 
 async def swept_until_expired(store: Store, interrupt: Interrupt) -> None:
@@ -169,7 +164,7 @@ class TestASweep:
     ) -> None:
         session_id = await store.session()
         await set_state(store, session_id, state)
-        lasting, soon = await store.nudge(session_id), await short_lived(store, session_id)
+        lasting, soon = await store.nudge(session_id), await store.overdue(session_id)
         await swept_until_expired(store, soon)
         assert await listed(store, session_id, InterruptState.PENDING) == [lasting.interrupt_id]
         assert (await store.kinds(session_id))[-1] == "interrupt_settled"
@@ -177,22 +172,24 @@ class TestASweep:
 
     async def test_hints_after_the_commit(self, store: Store) -> None:
         session_id = await store.session()
-        soon = await short_lived(store, session_id)
+        soon = await store.overdue(session_id)
         with store.wakeups.watch(session_id) as watch:
             await swept_until_expired(store, soon)
             assert await watch.wait(3600)
 
     async def test_leaves_what_was_delivered(self, store: Store) -> None:
         session_id = await store.session()
-        delivered = await short_lived(store, session_id)
+        delivered = await store.nudge(session_id)
         await store.open_turn(session_id)
-        other = await short_lived(store, session_id)
+        async with store.database.connection() as connection:
+            await connection.execute("UPDATE messages SET expire_time = now() WHERE type = 'system'")
+        other = await store.overdue(session_id)
         await swept_until_expired(store, other)
         assert await listed(store, session_id, InterruptState.DELIVERED) == [delivered.interrupt_id]
 
     async def test_by_several_replicas_at_once_settles_each_once(self, store: Store) -> None:
         session_ids = [await store.session(SessionMode.ON_INTERRUPT) for _ in range(4)]
-        soon = [await short_lived(store, session_id, str(n)) for n in range(5) for session_id in session_ids]
+        soon = [await store.overdue(session_id, str(n)) for n in range(5) for session_id in session_ids]
 
         async def all_expired() -> bool:
             await asyncio.gather(*(store.interrupts.expire(100) for _ in range(4)))
@@ -207,12 +204,8 @@ class TestASweep:
 
     async def test_takes_no_more_than_it_is_told_to(self, store: Store) -> None:
         session_id = await store.session(SessionMode.ON_INTERRUPT)
-        soon = [await short_lived(store, session_id, str(n)) for n in range(3)]
-
-        async def all_due() -> bool:
-            return datetime.now(UTC) > max(one.expire_time for one in soon if one.expire_time)
-
-        await until(all_due)
+        for n in range(3):
+            await store.overdue(session_id, str(n))
         left = []
         for _ in range(3):
             await store.interrupts.expire(2)
@@ -221,7 +214,7 @@ class TestASweep:
 
     async def test_leaves_a_session_that_somebody_else_has_at_work_for_the_next(self, store: Store) -> None:
         busy, free = await store.session(SessionMode.ON_INTERRUPT), await store.session()
-        in_busy, in_free = await short_lived(store, busy), await short_lived(store, free)
+        in_busy, in_free = await store.overdue(busy), await store.overdue(free)
         async with store.own_connection() as holder, holder.transaction():
             await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", busy)
             await swept_until_expired(store, in_free)

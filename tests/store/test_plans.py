@@ -52,7 +52,7 @@ STATEMENTS = {
     "deposit: lock": deposits._LOCK,
     "deposit: look for duplicates": deposits._KNOWN,
     "deposit: read what is pending": deposits._PENDING,
-    "deposit: advance": deposits._ADVANCE,
+    "deposit: advance": ledger._ADVANCE,
     "settle": ledger._SETTLE,
     "claim what is due": leases._CLAIM_DUE,
     "claim from the dead": leases._CLAIM_FROM_DEAD,
@@ -80,7 +80,6 @@ STATEMENTS = {
     "cancel: read": interrupts._READ,
     "sweep: lock": interrupts._LOCK_EXPIRED,
     "sweep: read what has expired": interrupts._EXPIRED,
-    "sweep: advance": interrupts._ADVANCE,
     "find the last words": sessions._LAST_WORDS,
     "find the outstanding": sessions._OUTSTANDING,
 }

@@ -1,11 +1,9 @@
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from agent_service.domain import Delivery, InterruptState, Lease, Place, SessionMode, Usage
 from agent_service.errors import LeaseLost
 from agent_service.store.safe_points import SafePoint
-from tests.support import FROZEN, Store, assistant, in_order, until
+from tests.support import FROZEN, Store, assistant, in_order
 
 
 async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: Store) -> None:
@@ -62,12 +60,7 @@ async def test_a_round_tried_again_is_the_same_round_in_a_new_attempt(store: Sto
 
 async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(store: Store) -> None:
     session_id = await store.session()
-    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=300))
-
-    async def expired() -> bool:
-        return datetime.now(UTC) > (nudge.expire_time or datetime.now(UTC))
-
-    await until(expired)
+    nudge = await store.overdue(session_id)
     lease = await store.claim(session_id)
     point = await store.safe_points.begin_turn(lease, 1, FROZEN)
     assert point
@@ -78,12 +71,7 @@ async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(sto
 
 async def test_without_something_due_no_turn_starts_and_the_session_is_released(store: Store) -> None:
     session_id = await store.session(SessionMode.ON_INTERRUPT)
-    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(milliseconds=200))
-
-    async def expired() -> bool:
-        return datetime.now(UTC) > (nudge.expire_time or datetime.now(UTC))
-
-    await until(expired)
+    nudge = await store.overdue(session_id)
     lease = await store.claim(session_id)
     assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
     assert "turn_started" not in await store.kinds(session_id)
