@@ -71,7 +71,7 @@ async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(sto
 
 async def test_without_something_due_no_turn_starts_and_the_session_is_released(store: Store) -> None:
     session_id = await store.session(SessionMode.ON_INTERRUPT)
-    nudge = await store.overdue(session_id)
+    await store.overdue(session_id)
     lease = await store.claim(session_id)
     assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
     assert "turn_started" not in await store.kinds(session_id)
