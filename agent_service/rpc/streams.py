@@ -27,7 +27,8 @@ from agent_service.store.streams import Streams
 from agent_service.wakeups import Wakeups, Watch
 from spark.agent.v1.agent_service_pb2 import StreamTranscriptResponse, WatchInterruptResponse
 
-PAGE_EVENTS = 500
+# Each may be a tool output of 256 KiB, and a slow client holds its page for as long as it lags.
+PAGE_EVENTS = 100
 
 
 class LiveStreams:
