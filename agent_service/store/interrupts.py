@@ -96,9 +96,7 @@ class Interrupts:
                 return
             ledgers = {ledger.session_id: ledger for ledger in map(opened, rows)}
             for row in await connection.fetch(_EXPIRED, list(ledgers), limit):
-                ledgers[row["session_id"]].settle(
-                    row["message_id"], InterruptState.EXPIRED, "not delivered before its expire time"
-                )
+                ledgers[row["session_id"]].expire(row["message_id"])
             changed = [ledger for ledger in ledgers.values() if ledger.events]
             await close(connection, changed)
         for ledger in changed:

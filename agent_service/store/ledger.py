@@ -75,6 +75,10 @@ class Ledger:
         self.outstanding -= 1
         return settlement
 
+    def expire(self, interrupt_id: MessageId) -> Settlement:
+        """Settle a pending interrupt whose expire time has come."""
+        return self.settle(interrupt_id, InterruptState.EXPIRED, "not delivered before its expire time")
+
 
 def opened(row: Row) -> Ledger:
     """The ledger of a session whose row is locked, from its id, revision and `outstanding`, and `now`."""

@@ -7,13 +7,11 @@ messages in a second statement: one statement for both would read them as they w
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from agent_service.domain import (
     Delivery,
     EventType,
     Interrupt,
-    InterruptState,
     Lease,
     Place,
     Placement,
@@ -22,7 +20,7 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database, Hot
-from agent_service.store.ledger import Ledger, write
+from agent_service.store.ledger import Ledger, opened, write
 from agent_service.store.rows import MESSAGE_COLUMNS, get, interrupt
 from agent_service.wakeups import Wakeups
 
@@ -30,7 +28,7 @@ NEXT_ROUND_MODES = frozenset({Delivery.NEXT_ROUND, Delivery.IMMEDIATE})
 ALL_MODES = frozenset(Delivery)
 
 _LOCK = """
-SELECT state, revision, next_position, outstanding, turn, round, attempt, config->>'mode' AS mode,
+SELECT session_id, state, revision, next_position, outstanding, turn, round, attempt, config->>'mode' AS mode,
        due_at <= clock_timestamp() AS due, clock_timestamp() AS now
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3
 FOR NO KEY UPDATE"""
@@ -202,12 +200,7 @@ async def _lock(connection: Hot, lease: Lease, next_position: int) -> _Held:
         bool(row["due"]),
         Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
         next_position,
-        Ledger(
-            lease.session_id,
-            get(row, "now", datetime),
-            get(row, "revision", int),
-            get(row, "outstanding", int),
-        ),
+        opened(row),
     )
 
 
@@ -219,9 +212,7 @@ async def _due(connection: Hot, held: _Held, modes: frozenset[Delivery]) -> list
     for row in await connection.fetch(_PENDING, held.ledger.session_id):
         pending = interrupt(row)
         if pending.expire_time and pending.expire_time <= held.ledger.now:
-            held.ledger.settle(
-                pending.interrupt_id, InterruptState.EXPIRED, "not delivered before its expire time"
-            )
+            held.ledger.expire(pending.interrupt_id)
         elif pending.delivery in modes:
             due.append(pending)
     return due
