@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     max_pending: PositiveInt = 1000
     max_pending_per_source: PositiveInt = 250
     max_tool_output_bytes: PositiveInt = 256 * 1024
+    max_reply_bytes: PositiveInt = 1024 * 1024
+    tool_timeout_seconds: Seconds = 300
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from agent_service.model.protocol import (
     INNER_VOICE_MARK,
+    SUMMARY_MARK,
     Chunk,
     Model,
     ModelError,
@@ -14,6 +15,7 @@ from agent_service.model.protocol import (
 
 __all__ = [
     "INNER_VOICE_MARK",
+    "SUMMARY_MARK",
     "Chunk",
     "Model",
     "ModelError",

@@ -8,6 +8,9 @@ from agent_service.domain import ToolCall, Usage
 from agent_service.model.demo_script import Speech, speak
 from agent_service.model.protocol import Chunk, Request, ToolCallPiece
 
+# As long as that of a small server, in its tokens, which are words.
+CONTEXT_WINDOW = 16_384
+
 _WORD = re.compile(r"\S+\s*")
 
 _THINKING_SECONDS = 0.9
@@ -31,6 +34,9 @@ class DemoModel:
             if self._pace:
                 await asyncio.sleep(pause_seconds * self._pace)
             yield chunk
+
+    async def context_window(self) -> int | None:
+        return CONTEXT_WINDOW
 
 
 def _performance(request: Request, speech: Speech) -> Iterator[tuple[float, Chunk]]:

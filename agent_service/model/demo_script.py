@@ -9,16 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent_service.domain import JsonObject, ToolCall
+from agent_service.model.demo_memory import (
+    Heard,
+    Situation,
+    asks_for_summary,
+    content,
+    quoted,
+    short,
+    situation,
+    summary,
+)
 from agent_service.model.demo_scenes import NEW_ORDER, STANDING_ORDER, WATCH, WEATHER, Scene, Step
 from agent_service.model.protocol import INNER_VOICE_MARK, Request
 
 NOW, NOTE = "now", "note"
-MAX_QUOTE_CHARACTERS = 120
 MAX_TOLD = 6
 
-_OPENING = re.compile(r"\[((?:operator|user|service|cron|webhook|agent)(?::[^\]\s]+)?)\] ?(.*)")
-_FACT = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+(?=\s|$)")
-_FACT_ONLY_KINDS = ("cron", "webhook")
 _TIME_OF_DAY = re.compile(r"(?<!\d)([01]\d|2[0-3]):[0-5]\d(?!\d)")
 
 _CHANGE = "I change my plan: the usual round waits, this goes into the log, and then I start on it."
@@ -31,77 +37,16 @@ class Speech:
     calls: tuple[ToolCall, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """An interrupt as the conversation shows it: an order, or else a fact."""
-
-    source: str
-    text: str
-
-    @property
-    def is_order(self) -> bool:
-        return self.source.partition(":")[0] not in _FACT_ONLY_KINDS and not _FACT.match(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """Where the story stands: the turn, the steps of its scene that are done, the order in force and the
-    turn that heard it, and what is not answered yet."""
-
-    turn: int = 0
-    steps_done: int = 0
-    order: Heard | None = None
-    order_turn: int = 0
-    heard: tuple[Heard, ...] = ()
-
-    @property
-    def new_orders(self) -> tuple[Heard, ...]:
-        return tuple(heard for heard in self.heard if heard.is_order)
-
-    def answered(self) -> "Situation":
-        """The situation after the agent's next words. An order opens a scene of its own."""
-        if self.new_orders:
-            return Situation(self.turn, order=self.new_orders[-1], order_turn=self.turn)
-        return replace(self, steps_done=self.steps_done + 1, heard=())
-
-
 def speak(request: Request) -> Speech:
     prompt, conversation = request.messages[0], request.messages[1:]
     if INNER_VOICE_MARK in content(prompt):
         return Speech(_inner_voice(situation(conversation, agent="user")))
-    story = situation(conversation, agent="assistant")
+    if asks_for_summary(conversation):
+        return Speech(summary(conversation))
+    story = situation(conversation, agent="assistant").speaking()
     offered = {tool.name for tool in request.tools}
-    return _agent(story, _clock(conversation), offered, f"call_{len(conversation)}")
-
-
-def content(message: JsonObject) -> str:
-    text = message.get("content")
-    return text if isinstance(text, str) else ""
-
-
-def situation(conversation: Sequence[JsonObject], agent: str) -> Situation:
-    """Read the conversation, in which the agent has the given role and the inner voice the other."""
-    story = Situation()
-    for message in conversation:
-        role = message.get("role")
-        if role == "system":
-            story = replace(story, heard=story.heard + interrupts(content(message)))
-        elif role == agent:
-            story = story.answered()
-        elif role in ("user", "assistant"):
-            story = replace(story, turn=story.turn + 1, steps_done=0)
-    return story
-
-
-def interrupts(framed: str) -> tuple[Heard, ...]:
-    """The interrupts in a system message: `[source] text` and the lines after it, without the frame."""
-    found: list[Heard] = []
-    for line in framed.splitlines():
-        if opening := _OPENING.match(line):
-            found.append(Heard(opening[1], opening[2]))
-        elif found and not line.startswith("<"):
-            found[-1] = replace(found[-1], text=f"{found[-1].text}\n{line}".rstrip())
-    return tuple(found)
+    # The turn tells it from the calls before a summary.
+    return _agent(story, _clock(conversation), offered, f"call_{story.turn}_{len(conversation)}")
 
 
 def _inner_voice(story: Situation) -> str:
@@ -109,7 +54,7 @@ def _inner_voice(story: Situation) -> str:
     if story.new_orders:
         return " ".join([f"It is {hour.name}.", *_answers(story.new_orders), "That comes first."])
     if story.order:
-        return f"It is {hour.name}. Keep at {_quoted(story.order.text)}, and do not forget the lamp."
+        return f"It is {hour.name}. Keep at {quoted(story.order.text)}, and do not forget the lamp."
     return f"It is {hour.name}. {hour.voice}"
 
 
@@ -145,7 +90,7 @@ def _scene(story: Situation) -> Scene:
         return replace(scene, steps=(look, *scene.steps[1:]))
     age = story.turn - story.order_turn
     scene = STANDING_ORDER[(age - 1) % len(STANDING_ORDER)] if age else NEW_ORDER
-    order = _quoted(story.order.text)
+    order = quoted(story.order.text)
     return Scene(
         tuple(Step(step.text.format(order=order), step.note.format(order=order)) for step in scene.steps),
         scene.answer.format(order=order),
@@ -179,15 +124,5 @@ def _clock(conversation: Sequence[JsonObject]) -> str:
 def _told(heard: Heard) -> str:
     if heard.is_order:
         who = "The operator" if heard.source == "operator" else heard.source
-        return f"{who} says: {_quoted(heard.text)}."
-    return f"{heard.source} reports {_short(heard.text)}."
-
-
-def _quoted(text: str) -> str:
-    return f"“{_short(text)}”"
-
-
-def _short(text: str) -> str:
-    """The text in one line, cut, without its full stop."""
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= MAX_QUOTE_CHARACTERS else f"{line[:MAX_QUOTE_CHARACTERS].rstrip()}…"
+        return f"{who} says: {quoted(heard.text)}."
+    return f"{heard.source} reports {short(heard.text)}."

@@ -1,38 +1,26 @@
 """A model behind any server that speaks the chat completions API."""
 
 import asyncio
+import json
 import os
-import re
-import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
-from json import JSONDecodeError
-from math import isfinite
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 
-import httpx2
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AsyncOpenAI,
-    AsyncStream,
-    Timeout,
-)
-from pydantic import ValidationError
+from httpx2 import Response
+from openai import APIConnectionError, AsyncOpenAI, AsyncStream, Timeout
 
-from agent_service.domain import RoundFailure
 from agent_service.model import wire
-from agent_service.model.protocol import Chunk, ModelError, Request
+from agent_service.model.context_window import ContextWindow
+from agent_service.model.failures import Failures, no_single_model, no_stream
+from agent_service.model.protocol import Chunk, Request
+from agent_service.model.reading import Reading
 from agent_service.settings import ModelConfig, SettingsError
 
-MAX_DETAIL_CHARACTERS = 300
+MAX_REPLY_BYTES = 1024 * 1024
 
-_BUSY_STATUS = frozenset({408, 409, 425, 429})
-_CUT_SHORT = frozenset({"length", "content_filter"})
-# As llama.cpp, vLLM, SGLang and OpenAI say it, in a message or in a code.
-_OVERFLOW = re.compile(r"context[ _](length|size|window)|maximum model length|prompt is too long", re.I)
+# What a server answers with that does not stream. Others are believed to, whatever they call it.
+_JSON, _PAGE = "application/json", "text/html"
+_MAX_BODY_BYTES = 64 * 1024
 
 
 class OpenAIModel:
@@ -42,40 +30,59 @@ class OpenAIModel:
         self,
         config: ModelConfig,
         *,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
         connect_timeout_seconds: float = 5,
         read_timeout_seconds: float = 300,
+        end_timeout_seconds: float = 2,
     ) -> None:
-        """The read timeout bounds each silence of the server, the reading of a long prompt included.
+        """The read timeout bounds each silence of the server, the reading of a long prompt included. The end
+        timeout is for what comes after the last words of a reply, which is whole without it.
 
         Raises SettingsError if the variable that should hold the API key is not set.
         """
         self._model = config.model
-        self._asking_for_model = asyncio.Lock()
-        self._api_key = _api_key(config.api_key_env)
+        self._max_reply_bytes, self._end_timeout_seconds = max_reply_bytes, end_timeout_seconds
+        api_key = _api_key(config.api_key_env)
+        self._failures = Failures(api_key, config.api_key_env)
         self._client = AsyncOpenAI(
             base_url=config.base_url,
             # Never empty, or the library sends this server the key that it finds in OPENAI_API_KEY.
-            api_key=self._api_key or "none",
+            api_key=api_key or "none",
             timeout=Timeout(read_timeout_seconds, connect=connect_timeout_seconds),
+            # A connection that is kept is closed by the server at any moment, that of its next use included.
+            default_headers={"connection": "close"},
             max_retries=0,
         )
+        self._window = ContextWindow(self._client, config.context_window)
+
+    async def context_window(self) -> int | None:
+        return await self._window.tokens(self._model)
 
     async def close(self) -> None:
         await self._client.close()
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        finish_reason = None
-        with self._failures_told():
+        reply = Reading(self._max_reply_bytes)
+        with self._failures.told():
             async with await self._post(request) as events:
-                async for data in events:
-                    chunk, reason = wire.read_event(data)
-                    finish_reason = reason or finish_reason
+                await _check_stream(events.response)
+                coming = aiter(events)
+                async for data in coming:
+                    yield reply.read(data)
+                    if reply.is_finished:
+                        break
+                for chunk in await self._rest(coming, reply):
                     yield chunk
-        if finish_reason is None:
-            raise _unavailable("the model server broke off before the end of the reply")
-        if finish_reason in _CUT_SHORT:
-            detail = f"the model server cut the reply short (finish_reason {finish_reason})"
-            raise ModelError(RoundFailure.BAD_REPLY, detail)
+        reply.end()
+
+    async def _rest(self, coming: AsyncIterator[object], reply: Reading) -> list[Chunk]:
+        """What follows the end of a reply: usage figures, unless the server leaves off or just stays."""
+        rest: list[Chunk] = []
+        with suppress(TimeoutError, APIConnectionError):
+            async with asyncio.timeout(self._end_timeout_seconds):
+                async for data in coming:
+                    rest.append(reply.read(data))
+        return rest
 
     async def _post(self, request: Request) -> AsyncStream[object]:
         # Not chat.completions.create: it walks every message against its types, at 17 times the cost.
@@ -88,61 +95,28 @@ class OpenAIModel:
         )
 
     async def _model_name(self) -> str:
-        """The configured model, otherwise the only one of the server, which is asked once."""
-        async with self._asking_for_model:
-            if not self._model:
-                offered = wire.read_models(await self._client.get("/models", cast_to=object))
-                self._model = _only(offered)
+        """The configured model, otherwise the only one of the server, which is asked until it has said so."""
+        if not self._model:
+            offered = wire.read_models(await self._client.get("/models", cast_to=object))
+            if len(offered) != 1:
+                raise no_single_model(offered)
+            self._model = offered[0]
         return self._model
 
-    @contextmanager
-    def _failures_told(self) -> Iterator[None]:
-        """Turn what the library raises into ModelError. Of its texts only the server's words are kept."""
-        try:
-            yield
-        except APITimeoutError:
-            raise _unavailable("the model server did not answer in time") from None
-        except (APIConnectionError, httpx2.RequestError):
-            raise _unavailable("the connection to the model server could not be made, or broke") from None
-        except APIStatusError as error:
-            raise self._refusal(error) from None
-        except APIError as error:
-            raise self._breaking_off(error) from None
-        except (ValidationError, JSONDecodeError, UnicodeDecodeError):
-            detail = "the model server sent what is no chat completion"
-            raise ModelError(RoundFailure.BAD_REPLY, detail) from None
 
-    def _refusal(self, error: APIStatusError) -> ModelError:
-        status, said = error.status_code, self._said(error)
-        detail = _sentence(f"the model server answered {status}", said)
-        if _overflow(error, said):
-            return ModelError(RoundFailure.CONTEXT_OVERFLOW, detail)
-        if status in _BUSY_STATUS or status >= 500:
-            return _unavailable(detail, _retry_after_seconds(error.response.headers.get("retry-after", "")))
-        return ModelError(RoundFailure.MODEL_REFUSED, detail)
-
-    def _breaking_off(self, error: APIError) -> ModelError:
-        """The failure for an error event in the middle of a stream."""
-        said = self._said(error)
-        detail = _sentence("the model server broke off", said)
-        return (
-            ModelError(RoundFailure.CONTEXT_OVERFLOW, detail)
-            if _overflow(error, said)
-            else _unavailable(detail)
-        )
-
-    def _said(self, error: APIError) -> str:
-        """The server's own message as one line, cut; no web page, no traceback, no key."""
-        match error.body:
-            case {"message": str(said)} | {"detail": str(said)} | str(said):
-                pass
-            case _:
-                return ""
-        if said.lstrip().startswith("<") or "Traceback" in said:
-            return ""
-        if self._api_key:
-            said = said.replace(self._api_key, "[api key]")
-        return wire.storable(" ".join(said.split())[:MAX_DETAIL_CHARACTERS])
+async def _check_stream(response: Response) -> None:
+    """Raises wire.ServerFailure or ModelError where a whole body came in the place of a stream."""
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == _JSON:
+        body = b""
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > _MAX_BODY_BYTES:
+                break
+        else:
+            wire.raise_failure(json.loads(body))
+    if media_type in (_JSON, _PAGE):
+        raise no_stream(media_type)
 
 
 def _api_key(variable: str) -> str:
@@ -151,41 +125,6 @@ def _api_key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise SettingsError(f"api_key_env: the variable {variable} is not set")
+    if not key.isascii() or not key.isprintable():
+        raise SettingsError(f"api_key_env: the variable {variable} holds what cannot be sent as a key")
     return key
-
-
-def _only(offered: list[str]) -> str:
-    if len(offered) == 1:
-        return offered[0]
-    offer = f"{len(offered)} models, not one" if offered else "no model"
-    raise ModelError(
-        RoundFailure.MODEL_REFUSED,
-        _sentence(
-            f"the model server offers {offer}: name one by the key model of its table in spark.toml",
-            ", ".join(offered)[:MAX_DETAIL_CHARACTERS],
-        ),
-    )
-
-
-def _unavailable(detail: str, retry_after_seconds: float | None = None) -> ModelError:
-    return ModelError(RoundFailure.MODEL_UNAVAILABLE, detail, retry_after_seconds)
-
-
-def _sentence(what: str, said: str) -> str:
-    return f"{what}: {said}" if said else what
-
-
-def _overflow(error: APIError, said: str) -> bool:
-    return bool(_OVERFLOW.search(f"{said} {error.code} {error.type}"))
-
-
-def _retry_after_seconds(header: str) -> float | None:
-    """Read a Retry-After header, which holds seconds or a date."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if isfinite(seconds) else None

@@ -8,6 +8,10 @@ from agent_service.domain import JsonObject, RoundFailure, ToolCall, Usage, new_
 
 # The system prompt of every inner voice request holds this, which tells it from a request of the agent.
 INNER_VOICE_MARK = "You are the inner voice"
+# A compaction request is the agent's conversation and one more user message, which begins with this.
+SUMMARY_MARK = "Write a summary of the work so far"
+# What a call is called that a model gave no name.
+UNNAMED = "unnamed"
 
 
 class ModelError(Exception):
@@ -37,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPiece:
-    """A part of a tool call. Pieces with the same index belong together; strings are appended."""
+    """A part of a tool call. Pieces with the same index belong together; name and arguments are appended."""
 
     index: int
     call_id: str = ""
@@ -66,10 +70,17 @@ class Model(Protocol):
         """
         ...
 
+    async def context_window(self) -> int | None:
+        """How many tokens a request and its reply may have together; None where nobody knows.
+
+        Never raises and never takes long: a server is asked until it has answered once.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. Every call has an id, unique within the reply."""
+    """A whole reply. Every call has a name, and an id that is unique within the reply."""
 
     text: str
     reasoning: str
@@ -83,28 +94,26 @@ class ReplyFold:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: dict[int, ToolCallPiece] = field(default_factory=dict)
+    calls: dict[int, list[ToolCallPiece]] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
 
     def add(self, chunk: Chunk) -> None:
         self.text.append(chunk.text)
         self.reasoning.append(chunk.reasoning)
         for piece in chunk.tool_calls:
-            so_far = self.calls.get(piece.index, ToolCallPiece(piece.index))
-            self.calls[piece.index] = ToolCallPiece(
-                piece.index,
-                so_far.call_id or piece.call_id,
-                so_far.name + piece.name,
-                so_far.arguments + piece.arguments,
-            )
+            self.calls.setdefault(piece.index, []).append(piece)
         if chunk.usage:
             self.usage = chunk.usage
 
     def reply(self) -> Reply:
         calls: dict[str, ToolCall] = {}
-        for _, piece in sorted(self.calls.items()):
-            call_id = (
-                piece.call_id if piece.call_id and piece.call_id not in calls else f"call_{new_id().hex}"
-            )
-            calls[call_id] = ToolCall(call_id, piece.name, piece.arguments or "{}")
+        for _, pieces in sorted(self.calls.items()):
+            name = "".join(piece.name for piece in pieces)
+            arguments = "".join(piece.arguments for piece in pieces)
+            if name or arguments:
+                call_id = next((piece.call_id for piece in pieces if piece.call_id), "")
+                if not call_id or call_id in calls:
+                    call_id = f"call_{new_id().hex}"
+                # Servers refuse a conversation in which a call has no name.
+                calls[call_id] = ToolCall(call_id, name or UNNAMED, arguments or "{}")
         return Reply("".join(self.text), "".join(self.reasoning), tuple(calls.values()), self.usage)

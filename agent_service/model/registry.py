@@ -2,7 +2,7 @@
 
 from agent_service.errors import ConfigNotFound
 from agent_service.model.demo import DemoModel
-from agent_service.model.openai import OpenAIModel
+from agent_service.model.openai import MAX_REPLY_BYTES, OpenAIModel
 from agent_service.model.protocol import Model
 from agent_service.settings import Config
 
@@ -12,9 +12,11 @@ DEMO = "demo"
 class Models:
     """Every configured model and the demo, by name."""
 
-    def __init__(self, config: Config, demo_pace: float) -> None:
+    def __init__(self, config: Config, demo_pace: float, max_reply_bytes: int = MAX_REPLY_BYTES) -> None:
         """Raises SettingsError."""
-        self._servers = {name: OpenAIModel(table) for name, table in config.models.items()}
+        self._servers = {
+            name: OpenAIModel(table, max_reply_bytes=max_reply_bytes) for name, table in config.models.items()
+        }
         self._all: dict[str, Model] = {**self._servers, DEMO: DemoModel(demo_pace)}
 
     @property

@@ -1,13 +1,21 @@
 """The chat completions API as it is on the wire: requests out, streamed events in. No I/O."""
 
+import json
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from agent_service.domain import Usage
-from agent_service.model.protocol import Chunk, Request, ToolCallPiece, ToolSpec
+from agent_service.model.protocol import Chunk, Request, ToolSpec
+from agent_service.model.tool_calls import CallPart
 
+# No server counts further. What says more, or less than nothing, is no count.
+MAX_TOKENS = 10**9
+
+_BUSY_STATUS = frozenset({408, 409, 425, 429})
+_NOT_IMPLEMENTED = 501
 # What PostgreSQL cannot store and UTF-8 cannot say.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -15,7 +23,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 @dataclass(frozen=True, slots=True)
 class _Function:
     name: str | None = None
-    arguments: str | None = None
+    # A string with JSON by the API; some servers send what it would say.
+    arguments: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +49,24 @@ class _Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class _Event:
+    choices: tuple[_Choice, ...] | None = None
+    usage: object = None
+
+
+_Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
+@dataclass(frozen=True, slots=True)
 class _PromptDetails:
-    cached_tokens: int | None = None
+    cached_tokens: _Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Tokens = 0
+    completion_tokens: _Tokens = 0
     prompt_tokens_details: _PromptDetails | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    choices: tuple[_Choice, ...] | None = None
-    usage: _Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,25 @@ class _Offer:
 # Servers differ in what they leave out. Checking what is read here costs 2 µs an event; the objects of the
 # client library, which it builds without a check, cost 70.
 _EVENT = TypeAdapter(_Event)
+_USAGE = TypeAdapter(_Usage)
 _OFFER = TypeAdapter(_Offer)
+
+
+class ServerFailure(Exception):
+    """The server says, where a reply was due, that it failed. The body is as it sent it."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("the model server failed")
+        self.body = body
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The chunk is without tool calls, whose parts are still to be sorted."""
+
+    chunk: Chunk
+    calls: tuple[CallPart, ...]
+    finish_reason: str | None
 
 
 def body(model: str, request: Request) -> dict[str, object]:
@@ -87,24 +117,38 @@ def body(model: str, request: Request) -> dict[str, object]:
     return fields
 
 
-def read_event(data: object) -> tuple[Chunk, str | None]:
-    """An event of the stream as a chunk, and its finish reason. Raises pydantic.ValidationError."""
+def read_event(data: object) -> Event:
+    """An event of the stream. Raises ServerFailure, and ValueError where it is none."""
+    raise_failure(data)
     event = _EVENT.validate_python(data)
     choice = event.choices[0] if event.choices else _Choice()
     delta = choice.delta or _Delta()
     chunk = Chunk(
         text=storable(delta.content),
         reasoning=storable(delta.reasoning_content or delta.reasoning),
-        tool_calls=tuple(_piece(call, place) for place, call in enumerate(delta.tool_calls or ())),
         usage=_counted(event.usage) if event.usage else None,
         begun=bool(event.choices),
     )
-    return chunk, choice.finish_reason
+    return Event(chunk, tuple(_part(call) for call in delta.tool_calls or ()), choice.finish_reason)
+
+
+def raise_failure(data: object) -> None:
+    """Raises ServerFailure if this is one, as an event or as a whole body."""
+    match data:
+        case {"error": body} if body:
+            raise ServerFailure(body)
+        case {"object": "error"}:
+            raise ServerFailure(data)
 
 
 def read_models(data: object) -> list[str]:
     """The names in the answer to GET /models. Raises pydantic.ValidationError."""
     return [storable(offered.id) for offered in _OFFER.validate_python(data).data]
+
+
+def is_busy(status: int) -> bool:
+    """Whether a server that answers with this status may answer otherwise later."""
+    return status in _BUSY_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED)
 
 
 def storable(text: str | None) -> str:
@@ -119,16 +163,19 @@ def _tool(tool: ToolSpec) -> dict[str, object]:
     }
 
 
-def _piece(call: _Call, place: int) -> ToolCallPiece:
+def _part(call: _Call) -> CallPart:
     function = call.function or _Function()
-    return ToolCallPiece(
-        place if call.index is None else call.index,
-        storable(call.id),
-        storable(function.name),
-        storable(function.arguments),
-    )
+    arguments = function.arguments
+    if not isinstance(arguments, str | None):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return CallPart(call.index, storable(call.id), storable(function.name), storable(arguments))
 
 
-def _counted(usage: _Usage) -> Usage:
-    details = usage.prompt_tokens_details or _PromptDetails()
-    return Usage(usage.prompt_tokens, details.cached_tokens or 0, usage.completion_tokens)
+def _counted(usage: object) -> Usage | None:
+    """The figures, or None if there is anything among them that is none."""
+    try:
+        counted = _USAGE.validate_python(usage)
+    except ValidationError:
+        return None
+    details = counted.prompt_tokens_details or _PromptDetails()
+    return Usage(counted.prompt_tokens, details.cached_tokens or 0, counted.completion_tokens)

@@ -1,83 +1,13 @@
 """The demo, played through by a loop as small as can be."""
 
-import json
-from dataclasses import dataclass, field
-
 import pytest
 
-from agent_service.domain import JsonObject
-from agent_service.model import INNER_VOICE_MARK, Reply, Request, ToolSpec
-from agent_service.model.demo import DemoModel
-from tests.model.support import NOTE, NOW, chunks_of, reply_of
+from agent_service.model import Request, ToolSpec
+from agent_service.model.demo import CONTEXT_WINDOW, DemoModel
+from tests.model.play import Play, notes
+from tests.model.support import NOTE, NOW, chunks_of
 
-MAX_ROUNDS = 20
 NUDGE = "Watch the fishing boat to the north."
-
-
-@dataclass
-class Play:
-    """A conversation with the demo as both the inner voice and the agent."""
-
-    tools: tuple[ToolSpec, ...] = (NOW, NOTE)
-    messages: list[JsonObject] = field(
-        default_factory=lambda: [{"role": "system", "content": "You are an agent."}]
-    )
-
-    def interrupt(self, *rows: str) -> None:
-        lines = ["<interrupt-k7qz>", *rows, "</interrupt-k7qz>"]
-        self.messages.append({"role": "system", "content": "\n".join(lines)})
-
-    def inner_voice_request(self) -> Request:
-        """The conversation with user and assistant swapped and tool calls as text."""
-        swapped: list[JsonObject] = [
-            {"role": "system", "content": f"{INNER_VOICE_MARK} of an agent."},
-            {"role": "user", "content": "Begin."},
-        ]
-        roles = {"user": "assistant", "assistant": "user", "tool": "user", "system": "system"}
-        for message in self.messages[1:]:
-            text = f"{message['content']} {message.get('tool_calls', '')}"
-            swapped.append({"role": roles[str(message["role"])], "content": text})
-        return Request(swapped)
-
-    async def speak_up(self) -> str:
-        """Let the inner voice open a turn."""
-        line = (await reply_of(DemoModel(0), self.inner_voice_request())).text
-        self.messages.append({"role": "user", "content": line})
-        return line
-
-    async def round(self) -> Reply:
-        reply = await reply_of(DemoModel(0), Request(self.messages, self.tools))
-        calls = [
-            {
-                "id": call.call_id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments_json},
-            }
-            for call in reply.tool_calls
-        ]
-        self.messages.append(
-            {"role": "assistant", "content": reply.text} | ({"tool_calls": calls} if calls else {})
-        )
-        for call in reply.tool_calls:
-            content = "2031-05-04T03:21:09Z" if call.name == "now" else "Noted."
-            self.messages.append({"role": "tool", "tool_call_id": call.call_id, "content": content})
-        return reply
-
-    async def finish_turn(self) -> list[Reply]:
-        replies = [await self.round()]
-        while replies[-1].tool_calls:
-            assert len(replies) < MAX_ROUNDS, "the turn does not end"
-            replies.append(await self.round())
-        return replies
-
-    async def turn(self) -> list[Reply]:
-        await self.speak_up()
-        return await self.finish_turn()
-
-
-def notes(*replies: Reply) -> list[str]:
-    calls = [call for reply in replies for call in reply.tool_calls if call.name == "note"]
-    return [json.loads(call.arguments_json)["text"] for call in calls]
 
 
 async def test_the_same_conversation_gets_the_same_reply() -> None:
@@ -224,3 +154,7 @@ def test_at_pace_0_it_never_waits() -> None:
     with pytest.raises(StopIteration) as ended:
         performance.send(None)
     assert len(ended.value.value) > 5
+
+
+async def test_its_context_window_is_a_constant() -> None:
+    assert await DemoModel(0).context_window() == CONTEXT_WINDOW

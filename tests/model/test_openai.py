@@ -1,54 +1,18 @@
-"""The OpenAI model against a server that fails as it is told."""
+"""The OpenAI model against a server that answers as it is told."""
 
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+import asyncio
+from contextlib import aclosing
 
 import pytest
 
 from agent_service.domain import RoundFailure, ToolCall
-from agent_service.model import Chunk, ModelError, Request
-from agent_service.model.openai import MAX_DETAIL_CHARACTERS, OpenAIModel
+from agent_service.model import Request
+from agent_service.model.openai import OpenAIModel
 from agent_service.settings import ModelConfig, SettingsError
-from tests.model.scripted_server import (
-    DONE,
-    ScriptedServer,
-    answered,
-    delta,
-    event,
-    scripted,
-    streamed,
-)
-from tests.model.support import NOTE, chunks_of, reply_of, saying
+from tests.model.scripted_server import DONE, answered, delta, event, streamed
+from tests.model.support import NOTE, answer_of, chunks_of, failure_of, model_of, reply_of, saying
 
 HELLO = streamed(delta(content="Hello."), delta("stop"), DONE)
-
-
-@asynccontextmanager
-async def model_of(
-    *answers: str, model: str = "m", api_key_env: str = ""
-) -> AsyncIterator[tuple[OpenAIModel, ScriptedServer]]:
-    async with scripted(*answers) as server:
-        config = ModelConfig(base_url=server.url, model=model, api_key_env=api_key_env)
-        asked = OpenAIModel(config, read_timeout_seconds=10)
-        try:
-            yield asked, server
-        finally:
-            await asked.close()
-
-
-async def failure_of(*answers: str, model: str = "m") -> tuple[list[Chunk], ModelError]:
-    """What a request yields, and the error that ends it."""
-    chunks: list[Chunk] = []
-    async with model_of(*answers, model=model) as (asked, _):
-        try:
-            async for chunk in asked.stream(saying("hello")):
-                chunks.append(chunk)
-        except ModelError as error:
-            return chunks, error
-    pytest.fail("the request did not fail")
 
 
 async def test_messages_are_sent_as_they_are_and_tools_as_functions() -> None:
@@ -81,6 +45,12 @@ async def test_without_tools_none_are_mentioned() -> None:
     assert "tools" not in server.received[0].body
 
 
+async def test_no_connection_is_kept_for_a_server_to_close_under_the_next_request() -> None:
+    async with model_of(HELLO) as (asked, server):
+        await chunks_of(asked, saying("hello"))
+    assert server.received[0].headers["connection"] == "close"
+
+
 async def test_the_api_key_is_read_from_the_variable_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "ambient")
     monkeypatch.setenv("LOCAL_KEY", "local\n")
@@ -101,6 +71,16 @@ def test_a_missing_key_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("LOCAL_KEY", raising=False)
     with pytest.raises(SettingsError, match="LOCAL_KEY is not set"):
         OpenAIModel(ModelConfig(base_url="http://127.0.0.1:1/v1", api_key_env="LOCAL_KEY"))
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_that_cannot_be_sent_stops_the_start_and_is_not_told(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_KEY", key)
+    with pytest.raises(SettingsError, match="LOCAL_KEY holds what cannot be sent") as raised:
+        OpenAIModel(ModelConfig(base_url="http://127.0.0.1:1/v1", api_key_env="LOCAL_KEY"))
+    assert key not in str(raised.value)
 
 
 async def test_the_only_model_of_the_server_is_asked_for_once() -> None:
@@ -124,163 +104,49 @@ async def test_a_server_without_one_only_model_is_refused_naming_the_setting(nam
     assert all(name in error.detail for name in names)
 
 
-async def test_nobody_listening_means_unavailable() -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        model = OpenAIModel(ModelConfig(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}/v1", model="m"))
-        with pytest.raises(ModelError) as raised:
-            await chunks_of(model, saying("hello"))
-        await model.close()
-    assert raised.value.reason is RoundFailure.MODEL_UNAVAILABLE
-
-
-async def test_a_silent_server_means_unavailable() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        config = ModelConfig(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1", model="m")
-        model = OpenAIModel(config, read_timeout_seconds=0.05)
-        with pytest.raises(ModelError) as raised:
-            await chunks_of(model, saying("hello"))
-        await model.close()
-    assert raised.value.reason is RoundFailure.MODEL_UNAVAILABLE
-    assert raised.value.detail == "the model server did not answer in time"
-
-
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-async def test_a_server_in_trouble_is_unavailable(status: int) -> None:
-    _, error = await failure_of(answered(status, {"error": {"message": "Loading model"}}))
-    assert error.reason is RoundFailure.MODEL_UNAVAILABLE
-    assert error.detail == f"the model server answered {status}: Loading model"
-    assert error.retry_after_seconds is None
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_a_request_that_can_never_work_is_refused(status: int) -> None:
-    _, error = await failure_of(answered(status, {"error": {"message": "No."}}))
-    assert error.reason is RoundFailure.MODEL_REFUSED
-    assert error.detail == f"the model server answered {status}: No."
-
-
-async def test_retry_after_is_honoured_in_seconds() -> None:
-    _, error = await failure_of(answered(429, {}, retry_after="7.5"))
-    assert error.retry_after_seconds == 7.5
-
-
-async def test_retry_after_is_honoured_as_a_date() -> None:
-    later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    _, error = await failure_of(answered(503, {}, retry_after=later))
-    assert error.retry_after_seconds == pytest.approx(3600, abs=60)
-
-
-@pytest.mark.parametrize("header", ["soon", "inf", "nan"])
-async def test_a_retry_after_that_makes_no_sense_is_ignored(header: str) -> None:
-    _, error = await failure_of(answered(429, {}, retry_after=header))
-    assert error.retry_after_seconds is None
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        {"message": "request (9 tokens) exceeds the available context size (8 tokens)"},
-        {"message": "This model's maximum context length is 8 tokens. However, you requested 9."},
-        {"message": "The decoder prompt (length 9) is longer than the maximum model length of 8."},
-        {"message": "Too long.", "code": "context_length_exceeded"},
-    ],
-)
-async def test_a_full_context_is_told_apart(error: dict[str, str]) -> None:
-    _, refusal = await failure_of(answered(400, {"error": error}))
-    assert refusal.reason is RoundFailure.CONTEXT_OVERFLOW
-    _, breaking_off = await failure_of(streamed(event(error=error)))
-    assert breaking_off.reason is RoundFailure.CONTEXT_OVERFLOW
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"error": {"message": "model not found"}},
-        {"error": "model not found"},
-        {"detail": "model not found"},
-        {"object": "error", "message": "model\nnot found"},
-    ],
-)
-async def test_the_servers_own_words_are_passed_on_in_whatever_form(body: object) -> None:
-    _, error = await failure_of(answered(404, body))
-    assert error.detail == "the model server answered 404: model not found"
-
-
-@pytest.mark.parametrize(
-    "body", ["<html>Bad gateway</html>", {"detail": "Traceback (most recent call last)"}]
-)
-async def test_pages_and_tracebacks_are_not_passed_on(body: object) -> None:
-    _, error = await failure_of(answered(502, body))
-    assert error.detail == "the model server answered 502"
-
-
-async def test_long_words_of_the_server_are_cut() -> None:
-    _, error = await failure_of(answered(500, {"error": {"message": "x" * 1000}}))
-    assert error.detail == "the model server answered 500: " + "x" * MAX_DETAIL_CHARACTERS
-
-
-async def test_the_key_is_cut_out_of_the_servers_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_KEY", "s3cret")
-    refusal = answered(401, {"error": {"message": "Incorrect API key: s3cret"}})
-    async with model_of(refusal, api_key_env="LOCAL_KEY") as (asked, _):
-        with pytest.raises(ModelError) as raised:
-            await chunks_of(asked, saying("hello"))
-    assert raised.value.detail == "the model server answered 401: Incorrect API key: [api key]"
-
-
-async def test_an_error_in_the_middle_of_a_stream_comes_after_what_was_said() -> None:
-    chunks, error = await failure_of(
-        streamed(delta(content="Hel"), event(error={"message": "out of memory"}))
-    )
-    assert [chunk.text for chunk in chunks] == ["Hel"]
-    assert error.reason is RoundFailure.MODEL_UNAVAILABLE
-    assert error.detail == "the model server broke off: out of memory"
-
-
-async def test_comments_before_an_error_are_not_the_beginning_of_a_reply() -> None:
-    chunks, error = await failure_of(streamed(": ping\n\n", ": ping\n\n", event(error={"message": "busy"})))
-    assert chunks == []
-    assert error.reason is RoundFailure.MODEL_UNAVAILABLE
-
-
-@pytest.mark.parametrize("end", ["", DONE])
-async def test_a_stream_without_a_finish_reason_is_no_reply(end: str) -> None:
-    chunks, error = await failure_of(streamed(delta(content="Hel"), end))
-    assert [chunk.text for chunk in chunks] == ["Hel"]
-    assert error.reason is RoundFailure.MODEL_UNAVAILABLE
-
-
-async def test_a_connection_cut_in_the_middle_means_unavailable() -> None:
-    cut = streamed(delta(content="Hel")).replace("connection: close", "content-length: 100000")
-    chunks, error = await failure_of(cut)
-    assert [chunk.text for chunk in chunks] == ["Hel"]
-    assert error.reason is RoundFailure.MODEL_UNAVAILABLE
-
-
-async def test_a_reply_cut_at_its_length_is_no_reply() -> None:
-    usage = event(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2})
-    chunks, error = await failure_of(streamed(delta(content="Hel"), delta("length"), usage, DONE))
-    assert error.reason is RoundFailure.BAD_REPLY
-    assert chunks[-1].usage
-
-
-@pytest.mark.parametrize(
-    "nonsense", ["data: Hello\n\n", event(choices="none"), event(choices=[{"delta": 1}])]
-)
-async def test_what_is_no_chat_completion_is_a_bad_reply(nonsense: str) -> None:
-    chunks, error = await failure_of(streamed(nonsense))
-    assert chunks == []
-    assert error.reason is RoundFailure.BAD_REPLY
-
-
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 async def test_reasoning_is_read_by_either_name(name: str) -> None:
-    async with model_of(streamed(delta(**{name: "Hm."}), delta("stop", content="Yes."))) as (asked, _):
-        reply = await reply_of(asked, saying("hello"))
+    reply = await answer_of(streamed(delta(**{name: "Hm."}), delta("stop", content="Yes.")))
     assert (reply.reasoning, reply.text) == ("Hm.", "Yes.")
+
+
+async def test_what_is_null_or_missing_says_nothing() -> None:
+    nothing = {"content": None, "reasoning_content": None, "tool_calls": None}
+    reply = await answer_of(
+        streamed(
+            event(choices=[{"delta": {"role": "assistant"}}], usage=None),
+            event(choices=[{"delta": nothing, "finish_reason": None}], usage=None),
+            event(choices=[{"delta": None}]),
+            event(choices=None),
+            delta(content="Yes."),
+            delta("stop", **nothing),
+            event(choices=[], usage=None),
+        )
+    )
+    assert (reply.text, reply.reasoning, reply.tool_calls) == ("Yes.", "", ())
+
+
+async def test_the_role_alone_is_the_beginning_of_a_reply() -> None:
+    async with model_of(streamed(delta(role="assistant"), delta("stop", content="Yes."))) as (asked, _):
+        chunks = await chunks_of(asked, saying("hello"))
+    assert chunks[0].begun
+
+
+async def test_a_call_is_a_call_whatever_the_finish_reason_says() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "now", "arguments": "{}"}}
+    reply = await answer_of(streamed(delta(tool_calls=[call]), delta("stop"), DONE))
+    assert reply.tool_calls == (ToolCall("a", "now", "{}"),)
+
+
+async def test_what_cannot_be_stored_is_replaced() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "note", "arguments": '"\x00"'}}
+    reply = await answer_of(
+        streamed(
+            delta(content="a\x00b", reasoning="\ud800c", tool_calls=[call]), delta("stop", content="\udfff")
+        )
+    )
+    assert (reply.text, reply.reasoning) == ("a\ufffdb\ufffd", "\ufffdc")
+    assert reply.tool_calls[0].arguments_json == '"\ufffd"'
 
 
 async def test_usage_alone_is_not_the_beginning_of_a_reply() -> None:
@@ -293,29 +159,43 @@ async def test_usage_alone_is_not_the_beginning_of_a_reply() -> None:
     assert (reply.usage.input_tokens, reply.usage.cached_input_tokens, reply.usage.output_tokens) == (9, 8, 2)
 
 
-async def test_pieces_of_two_calls_are_told_apart_by_their_index() -> None:
-    def piece(index: int, arguments: str, **rest: str) -> str:
-        function = {"arguments": arguments} | ({"name": rest["name"]} if rest else {})
-        return delta(tool_calls=[{"index": index, "function": function} | rest])
+@pytest.mark.parametrize("end", ["", DONE, delta("stop") + DONE, event(choices=[], usage=None) * 2])
+async def test_a_reply_is_whole_with_its_finish_reason_whatever_follows(end: str) -> None:
+    assert (await answer_of(streamed(delta(content="Yes."), delta("stop"), end))).text == "Yes."
 
-    answer = streamed(
-        piece(0, "", id="a", name="now"),
-        piece(1, '{"te', id="b", name="note"),
-        piece(0, "{}"),
-        piece(1, 'xt": "x"}'),
-        delta("tool_calls"),
-    )
-    async with model_of(answer) as (asked, _):
+
+async def test_a_server_that_stays_after_the_finish_reason_is_not_waited_for() -> None:
+    counted = {"prompt_tokens": 9, "completion_tokens": 2}
+    answer = streamed(delta(content="Yes."), delta("stop"), event(choices=[], usage=counted))
+    async with model_of(answer, stays_open=True) as (asked, server):
         reply = await reply_of(asked, saying("hello"))
-    assert reply.tool_calls == (ToolCall("a", "now", "{}"), ToolCall("b", "note", '{"text": "x"}'))
+        async with asyncio.timeout(10):
+            await server.left.wait()
+    assert (reply.text, reply.usage.input_tokens) == ("Yes.", 9)
 
 
-async def test_what_cannot_be_stored_is_replaced() -> None:
-    call = {"index": 0, "id": "a", "function": {"name": "note", "arguments": '"\x00"'}}
-    answer = streamed(
-        delta(content="a\x00b", reasoning="\ud800c", tool_calls=[call]), delta("stop", content="\udfff")
-    )
-    async with model_of(answer) as (asked, _):
-        reply = await reply_of(asked, saying("hello"))
-    assert (reply.text, reply.reasoning) == ("a\ufffdb\ufffd", "\ufffdc")
-    assert reply.tool_calls[0].arguments_json == '"\ufffd"'
+async def test_a_connection_that_breaks_after_the_finish_reason_does_no_harm() -> None:
+    cut = streamed(delta("stop", content="Yes.")).replace("connection: close", "content-length: 100000")
+    assert (await answer_of(cut)).text == "Yes."
+
+
+async def test_a_stream_is_read_whatever_the_server_calls_it() -> None:
+    for media_type in ("text/plain", "application/octet-stream", "text/event-stream; charset=utf-8"):
+        assert (await answer_of(HELLO.replace("text/event-stream", media_type))).text == "Hello."
+
+
+async def test_a_reply_without_end_is_cut_at_the_limit_and_its_stream_closed() -> None:
+    answer = streamed(*[delta(content="wind ")] * 1000)
+    async with model_of(answer, stays_open=True, max_reply_bytes=100) as (asked, server):
+        with pytest.raises(Exception, match="longer than 100 bytes"):
+            await chunks_of(asked, saying("hello"))
+        async with asyncio.timeout(10):
+            await server.left.wait()
+
+
+async def test_closing_the_stream_closes_the_request() -> None:
+    async with model_of(streamed(delta(content="Hel")), stays_open=True) as (asked, server):
+        async with aclosing(asked.stream(saying("hello"))) as stream:
+            await anext(stream)
+        async with asyncio.timeout(10):
+            await server.left.wait()

@@ -80,12 +80,18 @@ async def test_a_request_longer_than_the_context_is_told_as_such(llama: str) -> 
     assert raised.value.detail.startswith("the model server answered 400: ")
 
 
+async def test_the_context_window_is_that_of_one_slot(llama: str) -> None:
+    async with model_at(llama) as model, httpx2.AsyncClient() as client:
+        slots = loads((await client.get(f"http://{llama}/slots")).text)
+        assert await model.context_window() == slots[0]["n_ctx"]
+
+
 async def test_a_wrong_path_is_refused(llama: str) -> None:
     async with model_at(llama, path="/nowhere") as model:
         with pytest.raises(ModelError) as raised:
             await chunks_of(model, saying("hello"))
     assert raised.value.reason is RoundFailure.MODEL_REFUSED
-    assert raised.value.detail == "the model server answered 404: File Not Found"
+    assert raised.value.detail.endswith("table in spark.toml): File Not Found")
 
 
 async def test_closing_the_stream_stops_the_server(endless_llama: str) -> None:

@@ -1,5 +1,6 @@
 from agent_service.domain import ToolCall, Usage
 from agent_service.model import Chunk, ReplyFold, ToolCallPiece
+from agent_service.model.protocol import UNNAMED
 
 
 def folded(*chunks: Chunk) -> ReplyFold:
@@ -33,3 +34,12 @@ def test_every_call_has_an_id_of_its_own() -> None:
     ids = {call.call_id for call in folded(Chunk(tool_calls=pieces)).reply().tool_calls}
     assert len(ids) == 3
     assert "" not in ids
+
+
+def test_a_call_without_a_name_has_one_that_servers_take() -> None:
+    [call] = folded(Chunk(tool_calls=(ToolCallPiece(0, "a", arguments="{}"),))).reply().tool_calls
+    assert call == ToolCall("a", UNNAMED, "{}")
+
+
+def test_a_call_of_which_nothing_came_is_none() -> None:
+    assert folded(Chunk(tool_calls=(ToolCallPiece(0, "a"), ToolCallPiece(1)))).reply().tool_calls == ()

@@ -1,9 +1,12 @@
 import pytest
 
 from agent_service.errors import ConfigNotFound
+from agent_service.model import ModelError
 from agent_service.model.demo import DemoModel
 from agent_service.model.registry import Models
 from agent_service.settings import Config, ModelConfig
+from tests.model.scripted_server import delta, scripted, streamed
+from tests.model.support import chunks_of, saying
 
 
 async def test_without_configuration_an_empty_name_means_the_demo() -> None:
@@ -26,3 +29,14 @@ async def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigNotFound, match="model 'gpt' is not configured; known: demo"):
         models.named("gpt")
     await models.close()
+
+
+async def test_the_limit_of_a_reply_is_that_of_every_server() -> None:
+    async with scripted(streamed(delta("stop", content="Hello."))) as server:
+        table = ModelConfig(base_url=server.url, model="m")
+        models = Models(Config(models={"m": table}), demo_pace=0, max_reply_bytes=5)
+        with pytest.raises(
+            ModelError, match="longer than 5 bytes, the most that SPARK_MAX_REPLY_BYTES allows"
+        ):
+            await chunks_of(models.named("m"), saying("hello"))
+        await models.close()
