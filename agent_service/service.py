@@ -68,13 +68,13 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     if unknown := unknown_variables():
         _log.warning("unknown variables", names=unknown)
-    models = Models(config, settings.demo_pace)
-    toolbox = Toolbox(builtin_tools(), settings.max_tool_output_bytes)
+    models = Models(config, settings.demo_pace, settings.max_reply_bytes)
+    toolbox = Toolbox(builtin_tools(), settings.max_tool_output_bytes, settings.tool_timeout_seconds)
     wakeups, stopping = Wakeups(), asyncio.Event()
     async with open_database(url) as database:
         await migrate(database)
         safe_points = SafePoints(database, wakeups, RENDER_VERSION)
-        agent = Agent(
+        agent = Agent.of(
             Transcript(database, wakeups),
             safe_points,
             models.named,

@@ -70,6 +70,9 @@ class CallingModel:
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         yield next(self._replies)
 
+    async def context_window(self) -> int | None:
+        return None
+
 
 class Bench:
     """The agent with the real store, and sessions for it."""
@@ -79,11 +82,11 @@ class Bench:
         self._sessions, self._leases = Sessions(database, wakeups), Leases(database)
         model = CallingModel(CALLS_PER_TURN)
         safe_points = SafePoints(database, wakeups, RENDER_VERSION)
-        self._agent = Agent(
+        self._agent = Agent.of(
             Transcript(database, wakeups),
             safe_points,
             lambda name: model,
-            Toolbox(builtin_tools(), max_output_bytes=1024),
+            Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),
             wakeups,
             Interruption(safe_points, wakeups, poll_seconds=1),
             stopping=Event(),

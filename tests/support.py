@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,10 +21,13 @@ from agent_service.domain import (
     Notification,
     Nudge,
     Place,
+    Portion,
     ReplicaId,
+    Session,
     SessionConfig,
     SessionId,
     SessionMode,
+    Terms,
     Text,
     ToolCall,
     ToolResponse,
@@ -35,7 +38,7 @@ from agent_service.store.database import Database, Own
 from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases, register
-from agent_service.store.safe_points import Frozen, SafePoints
+from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript
@@ -44,7 +47,6 @@ from agent_service.wakeups import Wakeups
 T = TypeVar("T")
 
 LIMITS = Limits(max_text_bytes=16384, max_data_bytes=16384, max_pending=1000, max_pending_per_source=250)
-FROZEN = Frozen("You are an agent.", "[]")
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ class Store:
     async def open_turn(self, session_id: SessionId) -> Work:
         """A session in the hands of a holder, in the first round of a turn."""
         lease = await self.claim(session_id)
-        assert await self.safe_points.begin_turn(lease, 1, FROZEN)
+        assert await self.safe_points.begin_turn(lease, 1, terms, admit_all)
         position = 1 + await self.outstanding(session_id)
         await self.transcript.append(lease, position, Place(1, 0, 1), [user("Begin.")], Usage())
-        assert await self.safe_points.begin_round(lease, position + 1, 1)
+        assert await self.safe_points.begin_round(lease, position + 1, 1, admit_all)
         return Work(lease, position + 1)
 
     async def outstanding(self, session_id: SessionId) -> int:
@@ -136,6 +138,14 @@ class Store:
             await connection.close()
 
 
+def terms(session: Session) -> Terms:
+    return Terms(session.goal, session.config, "You are an agent.", "[]")
+
+
+def admit_all(due: Sequence[Interrupt]) -> Portion:
+    return Portion(len(due))
+
+
 @asynccontextmanager
 async def open_store(database: Database, limits: Limits = LIMITS) -> AsyncIterator[Store]:
     wakeups = Wakeups()
@@ -163,6 +173,10 @@ def assistant(text: str) -> NewMessage:
 
 def call(call_id: str, name: str = "now", arguments_json: str = "{}") -> NewMessage:
     return NewMessage(MessageType.TOOL_CALL, ToolCall(call_id, name, arguments_json))
+
+
+def summary(text: str) -> NewMessage:
+    return NewMessage(MessageType.SUMMARY, Text(text))
 
 
 def response(call_id: str, content: str = "noon", name: str = "now") -> NewMessage:

@@ -1,6 +1,7 @@
 """The words of the design as types. Times are those of the database's clock, with a time zone."""
 
 from agent_service.domain.event import (
+    Compacted,
     DeltaKind,
     Event,
     EventType,
@@ -35,6 +36,7 @@ from agent_service.domain.interrupt import (
     Notification,
     Nudge,
     Placement,
+    Portion,
     Settlement,
 )
 from agent_service.domain.session import (
@@ -46,8 +48,10 @@ from agent_service.domain.session import (
     SessionMode,
     SessionReading,
     SessionState,
+    Terms,
     Usage,
 )
+from agent_service.domain.text import cut
 from agent_service.domain.transcript import (
     INNER_VOICE_SOURCE,
     Content,
@@ -63,6 +67,7 @@ from agent_service.domain.transcript import (
 __all__ = [
     "INNER_VOICE_SOURCE",
     "Activity",
+    "Compacted",
     "Content",
     "Delivery",
     "DeltaKind",
@@ -87,6 +92,7 @@ __all__ = [
     "Nudge",
     "Place",
     "Placement",
+    "Portion",
     "ReplicaId",
     "RoundFailed",
     "RoundFailure",
@@ -100,6 +106,7 @@ __all__ = [
     "SessionState",
     "Settlement",
     "Speaker",
+    "Terms",
     "Text",
     "TextDelta",
     "ToolCall",
@@ -109,5 +116,6 @@ __all__ = [
     "TurnEnded",
     "TurnStarted",
     "Usage",
+    "cut",
     "new_id",
 ]

@@ -21,6 +21,7 @@ class EventType(Enum):
     INTERRUPT_SEEN = "interrupt_seen"
     INTERRUPT_SETTLED = "interrupt_settled"
     ROUND_FAILED = "round_failed"
+    COMPACTED = "compacted"
     TURN_ENDED = "turn_ended"
 
 
@@ -89,6 +90,16 @@ class RoundFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Compacted:
+    """Older rows gave way to a summary, which lists so many interrupts as handled. `cut`: no model wrote
+    it."""
+
+    summary: Message
+    handled_interrupts: int
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     turn: int
     reason: TurnEnd
@@ -102,6 +113,7 @@ Happening: TypeAlias = (
     | ToolCallStarted
     | InterruptChanged
     | RoundFailed
+    | Compacted
     | TurnEnded
 )
 

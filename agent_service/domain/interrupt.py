@@ -98,6 +98,9 @@ class Interrupt:
     round: int = 0
     placement: Placement = Placement.SYSTEM
     render_version: int = 0
+    # How much of it is shown (0: all), and how many more were due and did not fit.
+    shown_bytes: int = 0
+    left_waiting: int = 0
 
     @property
     def state(self) -> InterruptState:
@@ -122,5 +125,22 @@ class Interrupt:
             return then
         # What the delivery gave it, it did not have before.
         return replace(
-            then, delivered=None, position=0, turn=0, round=0, placement=Placement.SYSTEM, render_version=0
+            then,
+            delivered=None,
+            position=0,
+            turn=0,
+            round=0,
+            placement=Placement.SYSTEM,
+            render_version=0,
+            shown_bytes=0,
+            left_waiting=0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """How many of the interrupts that are due, in their order, are delivered at once. One that is too long by
+    itself is shown up to so many bytes (0: all are shown whole)."""
+
+    count: int
+    shown_bytes: int = 0

@@ -95,6 +95,18 @@ class SessionReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What a turn runs with, fixed at its start: a change of the session counts from the next turn on. The
+    notes are those that are part of the system prompt."""
+
+    goal: str
+    config: SessionConfig
+    system_prompt: str
+    tool_specs_json: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write a session's transcript, until somebody claims the session again or it ends."""
 

@@ -65,12 +65,14 @@ Content: TypeAlias = Text | ToolCall | ToolResponse | Interrupt
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A row about to be appended; its place is found when it is written."""
+    """A row about to be appended; its place is found when it is written. A call that lets the agent wait has
+    its deadline so long after that."""
 
     type: MessageType
     content: Text | ToolCall | ToolResponse
     source: str = ""
     reasoning: str = ""
+    wait_seconds: float | None = None
     message_id: MessageId = field(default_factory=lambda: MessageId(new_id()))
 
 
@@ -96,3 +98,20 @@ class Message:
     source: str = ""
     reasoning: str = ""
     covers_through_position: int = 0
+    # Until when a call lets the agent wait.
+    deadline: datetime | None = None
+
+    @classmethod
+    def of(cls, delivered: Interrupt) -> "Message":
+        """The row of an interrupt that has its place."""
+        return cls(
+            delivered.interrupt_id,
+            delivered.session_id,
+            delivered.position,
+            MessageType.SYSTEM,
+            delivered,
+            delivered.turn,
+            delivered.round,
+            delivered.posted.time,
+            delivered.source,
+        )

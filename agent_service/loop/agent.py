@@ -8,14 +8,14 @@ to nothing. After each of them the database says where the turn stands, and the 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
 from agent_service.domain import (
     INNER_VOICE_SOURCE,
     Lease,
+    Message,
     MessageType,
     NewMessage,
     RoundFailure,
@@ -25,14 +25,15 @@ from agent_service.domain import (
     ToolResponse,
     Usage,
 )
-from agent_service.errors import ConfigNotFound, LeaseLost, Unavailable
+from agent_service.errors import LeaseLost, Unavailable
 from agent_service.loop import prompt
-from agent_service.loop.conversation import voice_messages
-from agent_service.loop.deltas import Deltas
+from agent_service.loop.asker import Asker
+from agent_service.loop.compaction import Compactor
 from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
+from agent_service.loop.tool_run import ToolRun
 from agent_service.loop.work import Work
-from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
-from agent_service.store.safe_points import SafePoint, SafePoints
+from agent_service.model import Model, ModelError, Reply
+from agent_service.store.safe_points import SafePoint, SafePoints, Wait
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
 from agent_service.wakeups import Wakeups
@@ -44,11 +45,12 @@ _MAX_PAUSE_SECONDS = 60.0
 # A server may ask for more patience, but not for an agent that nobody can reach.
 _MAX_RETRY_AFTER_SECONDS = 600.0
 ORPHANED = "The outcome of this call is not known: the service stopped while it ran. It was not run again."
-SKIPPED = "skipped: interrupted"
+WOKEN = "Woken by a message from outside."
+TIME_IS_UP = "The time is up."
 
 
 class Released(Exception):
-    """The session was given back at a safe point: it is paused, or nothing is due."""
+    """The session was given back at a safe point: it is paused, it waits, or nothing is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,29 @@ class Agent:
 
     transcript: Transcript
     safe_points: SafePoints
-    # The model of a name. Raises ConfigNotFound.
-    model: Callable[[str], Model]
+    asker: Asker
+    compactor: Compactor
+    tool_run: ToolRun
     toolbox: Toolbox
-    wakeups: Wakeups
-    interruption: Interruption
     # Set when the service is about to stop: turns then leave off at their next safe point, open.
     stopping: asyncio.Event
+
+    @classmethod
+    def of(
+        cls,
+        transcript: Transcript,
+        safe_points: SafePoints,
+        model: Callable[[str], Model],
+        toolbox: Toolbox,
+        wakeups: Wakeups,
+        interruption: Interruption,
+        stopping: asyncio.Event,
+    ) -> "Agent":
+        """An agent of these parts. `model` gives the model of a name, or raises ConfigNotFound."""
+        asker = Asker(transcript, model, wakeups, interruption)
+        tool_run = ToolRun(transcript, safe_points, toolbox, interruption)
+        compactor = Compactor(transcript, asker)
+        return cls(transcript, safe_points, asker, compactor, tool_run, toolbox, stopping)
 
     async def run(self, lease: Lease) -> None:
         """Work until the turn ends or the session is given back. Raises Unavailable: then nobody knows what
@@ -98,21 +116,21 @@ class Agent:
             await self._fail_round(work, ModelError(RoundFailure.INTERNAL, "the service failed"))
 
     async def _turn(self, work: Work) -> None:
+        work.window = await self.asker.window(work)
         await self._stop_here(work)
         if not work.turn_open:
-            await self._enter(work, self.safe_points.begin_turn(work.lease, work.next_position, work.frozen))
+            await self._begin_turn(work)
             await self._inner_voice(work)
-        elif orphans := work.open_calls:
-            await self._append_responses(work, [_unanswered(call, ORPHANED) for call in orphans])
+        elif work.open_calls:
+            await self._take_up(work)
         elif not work.voice_has_spoken:
-            await self._enter(work, self.safe_points.begin_voice_again(work.lease, work.next_position))
+            await self._begin_voice_again(work)
             await self._inner_voice(work)
         while True:
             await self._stop_here(work)
-            await self._enter(
-                work, self.safe_points.begin_round(work.lease, work.next_position, work.next_round)
-            )
-            reply = await self._ask(work, Speaker.ASSISTANT)
+            await self.compactor.keep_room(work)
+            await self._begin_round(work)
+            reply = await self._ask(work, Speaker.ASSISTANT, self._begin_round)
             if not reply.tool_calls:
                 await self._append_answer(work, reply)
                 return
@@ -125,91 +143,103 @@ class Agent:
             await self.transcript.release(work.lease)
             raise Released
 
+    # ---- safe points
+
+    async def _begin_turn(self, work: Work) -> None:
+        await self._enter(
+            work, self.safe_points.begin_turn(work.lease, work.next_position, work.next_terms, work.admit)
+        )
+        work.window = await self.asker.window(work)
+
+    async def _begin_voice_again(self, work: Work) -> None:
+        await self._enter(
+            work, self.safe_points.begin_voice_again(work.lease, work.next_position, work.admit)
+        )
+
+    async def _begin_round(self, work: Work) -> None:
+        await self._enter(
+            work, self.safe_points.begin_round(work.lease, work.next_position, work.next_round, work.admit)
+        )
+
     async def _enter(self, work: Work, safe_point: Awaitable[SafePoint | None]) -> None:
         point = await safe_point
         if point is None:
             raise Released
         work.enter(point)
 
+    # ---- the inner voice and the agent
+
     async def _inner_voice(self, work: Work) -> None:
         """Let the inner voice write the user row."""
         words, usage = "", _NO_USAGE
-        if not work.session.config.disable_inner_voice:
-            reply = await self._ask(work, Speaker.INNER_VOICE)
+        if not work.config.disable_inner_voice:
+            await self.compactor.keep_room(work)
+            reply = await self._ask(work, Speaker.INNER_VOICE, self._begin_voice_again)
             words, usage = reply.text.strip(), reply.usage
         row = NewMessage(MessageType.USER, Text(words or prompt.EMPTY_ANSWER), INNER_VOICE_SOURCE)
         work.append(await self.transcript.append(work.lease, work.next_position, work.place, [row], usage))
 
-    async def _ask(self, work: Work, speaker: Speaker) -> Reply:
-        """Ask a model. If an interrupt with immediate delivery comes first, deliver it and ask again: only
-        once, so that the agent answers at last however often somebody posts."""
-        fold = ReplyFold()
-        request = self._request(work, speaker)
-        try:
-            async with self.interruption.of(work.lease):
-                return await self._stream(work, speaker, request, fold)
-        except Interrupted:
-            await self.transcript.interrupt_round(work.lease, work.place, _estimate(request, fold))
-        position = work.next_position
-        if speaker is Speaker.ASSISTANT:
-            again = self.safe_points.begin_round(work.lease, position, work.place.round)
-        else:
-            again = self.safe_points.begin_voice_again(work.lease, position)
-        await self._enter(work, again)
-        async with self.interruption.of(work.lease, immediate=False):
-            return await self._stream(work, speaker, self._request(work, speaker), ReplyFold())
-
-    def _request(self, work: Work, speaker: Speaker) -> Request:
-        if speaker is Speaker.ASSISTANT:
-            return Request(work.messages(), work.tools)
-        session, tag = work.session, work.frame_tag
-        instruction = prompt.inner_voice_prompt(session.goal, tag, session.config.inner_voice_prompt)
-        return Request(voice_messages(instruction, prompt.OPENING_LINE, tag, work.rows))
-
-    async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> Reply:
-        """Show a model's words as they come. What the agent's request contains is seen at the first chunk of
-        the reply, which is committed before anything of the answer is."""
-        shown = bool(work.unseen) and speaker is Speaker.ASSISTANT
-        deltas = Deltas(work.place, speaker)
-        async with aclosing(self._model(work, speaker).stream(request)) as chunks:
-            async for chunk in chunks:
-                if chunk.begun and shown and work.unseen:
-                    await to_its_end(self._see(work))
-                fold.add(chunk)
-                for delta in deltas.of(chunk):
-                    self.wakeups.say(work.lease.session_id, delta)
-        if shown and work.unseen:
-            raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
-        reply = fold.reply()
-        return replace(reply, usage=replace(reply.usage, model_requests=1))
-
-    async def _see(self, work: Work) -> None:
-        await self.transcript.see(work.lease, work.unseen)
-        work.unseen.clear()
+    async def _ask(
+        self, work: Work, speaker: Speaker, safe_point: Callable[[Work], Awaitable[None]]
+    ) -> Reply:
+        """Ask, and ask again from the safe point after an interrupt with immediate delivery, or when room was
+        made for a request that was too long."""
+        while True:
+            try:
+                return await self.asker.reply(work, speaker)
+            except Interrupted:
+                pass
+            except ModelError as error:
+                too_long = error.reason is RoundFailure.CONTEXT_OVERFLOW
+                if not too_long or not await self.compactor.make_room(work, error):
+                    raise
+            await safe_point(work)
 
     async def _append_reply(self, work: Work, reply: Reply) -> None:
         rows = _words(reply) if reply.text or reply.reasoning else []
-        rows += [NewMessage(MessageType.TOOL_CALL, call) for call in reply.tool_calls]
+        rows += self._calls(work, reply.tool_calls)
         work.append(
             await self.transcript.append_reply(work.lease, work.next_position, work.place, rows, reply.usage)
         )
+        work.context_tokens = reply.usage.input_tokens + reply.usage.output_tokens
 
     async def _append_answer(self, work: Work, reply: Reply) -> None:
         rows = _words(reply)
         await self.transcript.append_answer(work.lease, work.next_position, work.place, rows, reply.usage)
 
-    async def _run_tools(self, work: Work) -> None:
-        """Run what the model asked for. Calls not yet started are skipped when an interrupt will not wait."""
-        while calls := work.open_calls:
-            if await self.safe_points.immediate_waits(work.lease):
-                await self._append_responses(work, [_unanswered(call, SKIPPED) for call in calls])
-                return
-            await self.transcript.start_tools(work.lease, work.place, calls[:1])
-            await self._append_responses(work, [await self.toolbox.call(calls[0], work.tools)])
+    # ---- tools
 
-    async def _append_responses(self, work: Work, responses: list[ToolResponse]) -> None:
-        rows = [NewMessage(MessageType.TOOL_RESPONSE, response) for response in responses]
-        work.append(await self.transcript.append(work.lease, work.next_position, work.place, rows, _NO_USAGE))
+    def _calls(self, work: Work, calls: tuple[ToolCall, ...]) -> list[NewMessage]:
+        """The calls as rows. The first valid one of the tool `wait` is the wait; there is no other."""
+        seconds = [self.toolbox.wait_seconds(call, work.tools) for call in calls]
+        wait = next((n for n, asked in enumerate(seconds) if asked is not None), None)
+        return [
+            NewMessage(MessageType.TOOL_CALL, call, wait_seconds=seconds[n] if n == wait else None)
+            for n, call in enumerate(calls)
+        ]
+
+    async def _run_tools(self, work: Work) -> None:
+        """Run what the model asked for, and then wait if that is among it."""
+        calls = _without(work.wait, work.open_calls)
+        await self.tool_run.run(work, calls, work.window.tool_bytes(len(calls)))
+        if work.wait and work.wait.deadline:
+            await self.transcript.park(work.lease, work.wait.deadline)
+            raise Released
+
+    async def _take_up(self, work: Work) -> None:
+        """Go on in the middle of tool calls: those whose outcome is lost are told so, or run again where that
+        is safe, and a wait ends or goes on."""
+        calls = _without(work.wait, work.open_calls)
+        again = [call for call in calls if self.toolbox.repeatable(call.name)]
+        await self.tool_run.run(work, again, work.window.tool_bytes(len(again)), skipped=ORPHANED)
+        lost = [_response(call, ORPHANED, is_error=True) for call in _without(work.wait, work.open_calls)]
+        if lost or work.wait:
+            await self._enter(
+                work,
+                self.safe_points.repair(work.lease, work.next_position, lost, _wait(work.wait), work.admit),
+            )
+
+    # ---- when it comes to nothing
 
     async def _fail_round(self, work: Work, error: ModelError) -> None:
         """Tell that a round came to nothing, and leave the session alone for a while."""
@@ -232,27 +262,24 @@ class Agent:
         except (LeaseLost, Unavailable):
             return
 
-    def _model(self, work: Work, speaker: Speaker) -> Model:
-        config = work.session.config
-        of_voice = config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
-        try:
-            return self.model(of_voice or config.model)
-        except ConfigNotFound as error:
-            raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
-
 
 def _words(reply: Reply) -> list[NewMessage]:
     return [NewMessage(MessageType.ASSISTANT, Text(reply.text), reasoning=reply.reasoning)]
 
 
-def _unanswered(call: ToolCall, why: str) -> ToolResponse:
-    return ToolResponse(call.call_id, call.name, why, is_error=True)
+def _without(wait: Message | None, calls: list[ToolCall]) -> list[ToolCall]:
+    return [call for call in calls if wait is None or call is not wait.content]
 
 
-def _estimate(request: Request, fold: ReplyFold) -> Usage:
-    """What a cancelled request may have cost: a token is about four characters."""
-    asked = sum(len(str(message.get("content", ""))) for message in request.messages)
-    return Usage(input_tokens=asked // 4, output_tokens=len("".join(fold.text + fold.reasoning)) // 4)
+def _wait(row: Message | None) -> Wait | None:
+    """A wait with the two ways in which it can end."""
+    if row is None or row.deadline is None or not isinstance(row.content, ToolCall):
+        return None
+    return Wait(row.deadline, _response(row.content, WOKEN), _response(row.content, TIME_IS_UP))
+
+
+def _response(call: ToolCall, words: str, is_error: bool = False) -> NewMessage:
+    return NewMessage(MessageType.TOOL_RESPONSE, ToolResponse(call.call_id, call.name, words, is_error))
 
 
 def _pause_seconds(attempt: int, error: ModelError) -> float:

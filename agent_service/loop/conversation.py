@@ -3,7 +3,7 @@
 A rebuild from the same rows gives the same messages byte for byte, and more rows only add at the end.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import assert_never
 
@@ -26,9 +26,14 @@ MAX_VOICE_CHARACTERS = 2000
 NO_WORDS = "…"
 
 
-def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> list[JsonObject]:
-    """The conversation as the agent has it: its own words are the assistant's."""
+def agent_messages(
+    system_prompt: str, tag: str, rows: Iterable[Message], opening: str = "", closing: str = ""
+) -> list[JsonObject]:
+    """The conversation as the agent has it: its own words are the assistant's. The user may say something
+    before and after it."""
     messages: list[dict[str, Json]] = [{"role": "system", "content": system_prompt}]
+    if opening:
+        extend(messages, "user", opening)
     for row in rows:
         match _untagged(row.content, tag):
             case Interrupt() as interrupt:
@@ -37,8 +42,8 @@ def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> lis
                 if messages[-1]["role"] != "assistant":
                     messages.append({"role": "assistant", "content": ""})
                 _add_call(messages[-1], call)
-            case ToolResponse(call_id, _, content):
-                messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+            case ToolResponse() as response:
+                _add_response(messages, response)
             case Text(text) if row.type is MessageType.ASSISTANT:
                 messages.append({"role": "assistant", "content": text})
                 if row.reasoning:
@@ -47,6 +52,8 @@ def agent_messages(system_prompt: str, tag: str, rows: Iterable[Message]) -> lis
                 extend(messages, "user", text)
             case unreachable:
                 assert_never(unreachable)
+    if closing:
+        extend(messages, "user", closing)
     return list(messages)
 
 
@@ -74,13 +81,28 @@ def voice_messages(prompt: str, opening: str, tag: str, rows: Iterable[Message])
     return list(messages)
 
 
-def open_calls(rows: Sequence[Message]) -> list[ToolCall]:
+def words(row: Message, tag: str) -> str:
+    """What a row adds to a request."""
+    match row.content:
+        case Interrupt() as interrupt:
+            return frame(interrupt, tag)
+        case ToolCall(_, name, arguments):
+            return f"{name} {arguments}"
+        case ToolResponse(_, _, content):
+            return content
+        case Text(text):
+            return row.reasoning + text
+        case unreachable:
+            assert_never(unreachable)
+
+
+def open_calls(rows: Sequence[Message]) -> list[Message]:
     """The calls of the last reply that have no response, in order."""
-    calls: dict[str, ToolCall] = {}
+    calls: dict[str, Message] = {}
     for row in _last_round(rows):
         match row.content:
-            case ToolCall() as call:
-                calls[call.call_id] = call
+            case ToolCall(call_id):
+                calls[call_id] = row
             case ToolResponse(call_id):
                 calls.pop(call_id, None)
             case _:
@@ -115,6 +137,25 @@ def _add_call(message: dict[str, Json], call: ToolCall) -> None:
     calls = message.setdefault("tool_calls", [])
     assert isinstance(calls, list)
     calls.append({"id": call.call_id, "type": "function", "function": function})
+
+
+def _add_response(messages: list[dict[str, Json]], response: ToolResponse) -> None:
+    """Responses were stored as the tools were done, and are shown in the order of their calls, which is all
+    that some chat templates pair them by."""
+    place = len(messages)
+    while messages[place - 1]["role"] == "tool":
+        place -= 1
+    asked = messages[place - 1].get("tool_calls", ())
+    assert isinstance(asked, Sequence)
+    order = {call["id"]: n for n, call in enumerate(asked) if isinstance(call, Mapping)}
+    while place < len(messages) and order[messages[place]["tool_call_id"]] < order[response.call_id]:
+        place += 1
+    message: dict[str, Json] = {
+        "role": "tool",
+        "tool_call_id": response.call_id,
+        "content": response.content,
+    }
+    messages.insert(place, message)
 
 
 def _sendable(call: ToolCall) -> str:

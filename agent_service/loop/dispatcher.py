@@ -84,6 +84,7 @@ class Dispatcher:
             self._next_poll = time.monotonic() + self._poll_seconds
             self._start(tasks, await self._leases.claim_own(replica, self._running, self._room))
             self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
+            self._start(tasks, await self._leases.claim_suspect(replica, self._room))
             self._forget_lost(await self._leases.held(replica))
             if failed := await self._leases.fail_exhausted():
                 _log.error("session failed", session_id=str(failed))

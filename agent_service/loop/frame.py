@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from agent_service.domain import Interrupt, Notification, Nudge
+from agent_service.domain import Interrupt, Notification, Nudge, cut
 
 # Stored with each row at its delivery. A row is rendered by the version it was sent with.
 RENDER_VERSION = 1
@@ -11,6 +11,10 @@ RENDER_VERSION = 1
 def frame(interrupt: Interrupt, tag: str) -> str:
     """An interrupt between two lines with the session's tag, which nothing else in a request may hold."""
     words = without_tag(_words(interrupt), tag)
+    if interrupt.shown_bytes:
+        words = cut(words, interrupt.shown_bytes)
+    if interrupt.left_waiting:
+        words += f"\n[{interrupt.left_waiting} more wait, and come with a later step]"
     return f"<interrupt-{tag}>\n{words}\n</interrupt-{tag}>"
 
 

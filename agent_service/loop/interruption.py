@@ -33,14 +33,22 @@ class Interruption:
     def __init__(self, safe_points: SafePoints, wakeups: Wakeups, poll_seconds: float) -> None:
         self._safe_points, self._wakeups, self._poll_seconds = safe_points, wakeups, poll_seconds
 
+    async def comes(self, lease: Lease, after_revision: int) -> None:
+        """Return as soon as an immediate interrupt waits that was posted after a revision. Raises LeaseLost
+        as soon as the session is no longer ours."""
+        reason = await self._reason(lease, after_revision)
+        if isinstance(reason, LeaseLost):
+            raise reason
+
     @asynccontextmanager
-    async def of(self, lease: Lease, immediate: bool = True) -> AsyncIterator[None]:
+    async def of(self, lease: Lease, after_revision: int | None) -> AsyncIterator[None]:
         """What is done inside is cancelled as soon as the session is no longer ours, with LeaseLost raised in
-        its place, or as soon as an immediate interrupt waits, if that counts, with Interrupted."""
+        its place, or as soon as an immediate interrupt waits that was posted after a revision, with
+        Interrupted. Without a revision no interrupt counts."""
         task = asyncio.current_task()
         assert task
         before, attention = task.cancelling(), _Attention()
-        guard = asyncio.create_task(self._cancel_when_due(lease, immediate, task, attention))
+        guard = asyncio.create_task(self._cancel_when_due(lease, after_revision, task, attention))
         try:
             yield
         except asyncio.CancelledError:
@@ -54,28 +62,33 @@ class Interruption:
             await asyncio.wait({guard})
 
     async def _cancel_when_due(
-        self, lease: Lease, immediate: bool, task: asyncio.Task[None], attention: _Attention
+        self, lease: Lease, after_revision: int | None, task: asyncio.Task[None], attention: _Attention
     ) -> None:
+        reason = await self._reason(lease, after_revision)
+        if not attention.over:
+            attention.reason = reason
+            task.cancel()
+
+    async def _reason(self, lease: Lease, after_revision: int | None) -> Interrupted | LeaseLost:
+        """Wait for a reason to stop."""
         with self._wakeups.watch(lease.session_id) as watch:
-            while not attention.over:
-                reason = await self._look(lease, immediate)
-                if reason and not attention.over:
-                    attention.reason = reason
-                    task.cancel()
-                    return
+            while True:
+                reason = await self._look(lease, after_revision)
+                if reason:
+                    return reason
                 while not await watch.wait(self._poll_seconds):
                     continue  # Only text came.
 
-    async def _look(self, lease: Lease, immediate: bool) -> Interrupted | LeaseLost | None:
+    async def _look(self, lease: Lease, after_revision: int | None) -> Interrupted | LeaseLost | None:
         try:
-            waits = await self._safe_points.immediate_waits(lease)
+            waits = await self._safe_points.immediate_waits(lease, after_revision or 0)
         except LeaseLost as lost:
             return lost
         except Exception as error:
             # Whatever it is, the request goes on, and the next poll looks again.
             _log.warning("not looked", session_id=str(lease.session_id), error=repr(error))
             return None
-        return Interrupted() if waits and immediate else None
+        return Interrupted() if waits and after_revision is not None else None
 
 
 async def to_its_end(write: Coroutine[None, None, None]) -> None:

@@ -1,8 +1,9 @@
 """A session in its holder's hands: the rows as the database has them, and where the turn stands."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 from agent_service.domain import (
     Interrupt,
@@ -12,15 +13,21 @@ from agent_service.domain import (
     MessageId,
     MessageType,
     Place,
+    Portion,
     Session,
+    SessionConfig,
+    Terms,
     ToolCall,
 )
 from agent_service.loop import conversation
 from agent_service.loop.prompt import system_prompt
+from agent_service.loop.window import UNKNOWN, Window, tokens
 from agent_service.model import ToolSpec
-from agent_service.store.safe_points import Frozen, SafePoint
+from agent_service.store.safe_points import SafePoint
 from agent_service.store.transcript import Snapshot
 from agent_service.tools import Toolbox
+
+REPLY_TYPES = frozenset({MessageType.ASSISTANT, MessageType.TOOL_CALL})
 
 
 @dataclass(slots=True)
@@ -29,31 +36,41 @@ class Work:
 
     lease: Lease
     session: Session
-    system_prompt: str
-    tools: tuple[ToolSpec, ...]
+    toolbox: Toolbox
+    # What the newest turn runs with; None before the first.
+    terms: Terms | None
     frame_tag: str
     turn_open: bool
     place: Place
+    # Whether a request of this round was cancelled for an interrupt.
+    interrupted: bool
     next_position: int
+    # The last request of the agent with its reply; 0 where nobody has counted it.
+    context_tokens: int
     rows: list[Message]
     # Delivered, and in no request yet that a model has begun to answer.
     unseen: list[MessageId]
+    # Of the last safe point: an interrupt posted later has not been met by one.
+    revision: int = 0
+    window: Window = UNKNOWN
+    tools: tuple[ToolSpec, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tools = _tool_specs(self.terms)
 
     @classmethod
     def of(cls, lease: Lease, snapshot: Snapshot, toolbox: Toolbox) -> "Work":
-        """What the model was told at the start stays; before the first turn it is decided here."""
-        session, prompt = snapshot.session, snapshot.system_prompt
         return cls(
             lease,
-            session,
-            system_prompt(session.goal, snapshot.frame_tag) if prompt is None else prompt,
-            toolbox.specs(session.config.tools)
-            if prompt is None
-            else _tool_specs(snapshot.tool_specs_json or "[]"),
+            snapshot.session,
+            toolbox,
+            snapshot.terms,
             snapshot.frame_tag,
             snapshot.turn_open,
             snapshot.place,
+            snapshot.interrupted,
             snapshot.next_position,
+            snapshot.context_tokens,
             list(snapshot.rows),
             [
                 row.message_id
@@ -63,11 +80,30 @@ class Work:
         )
 
     @property
-    def frozen(self) -> Frozen:
-        specs: list[JsonObject] = [
-            {"name": t.name, "description": t.description, "parameters": t.parameters} for t in self.tools
-        ]
-        return Frozen(self.system_prompt, json.dumps(specs))
+    def config(self) -> SessionConfig:
+        """What the turn runs with, or the first one would."""
+        return self.terms.config if self.terms else self.session.config
+
+    @property
+    def goal(self) -> str:
+        return self.terms.goal if self.terms else self.session.goal
+
+    def next_terms(self, now: Session) -> Terms:
+        """What a turn that starts now runs with. What the model was told stays, as long as the goal does."""
+        before = self.terms
+        notes = before.notes if before else ()
+        prompt = (
+            before.system_prompt
+            if before and before.goal == now.goal
+            else system_prompt(now.goal, self.frame_tag, notes)
+        )
+        return Terms(now.goal, now.config, prompt, _stored(self.toolbox.specs(now.config.tools)), notes)
+
+    def admit(self, due: Sequence[Interrupt]) -> Portion:
+        """How many of the interrupts that are due go into the next request."""
+        answered = takewhile(lambda row: row.type not in REPLY_TYPES, reversed(self.rows))
+        unanswered = [row.content for row in answered if isinstance(row.content, Interrupt)]
+        return self.window.portion(due, unanswered, self.frame_tag)
 
     @property
     def voice_has_spoken(self) -> bool:
@@ -78,10 +114,10 @@ class Work:
 
     @property
     def next_round(self) -> int:
-        """The round begun last, unless it has its reply."""
+        """The round begun last, unless it has its reply, or the summary that stands for it."""
         begun = self.place.round
         replied = any(
-            row.type in (MessageType.ASSISTANT, MessageType.TOOL_CALL)
+            (row.type in REPLY_TYPES or row.type is MessageType.SUMMARY)
             and (row.turn, row.round) == (self.place.turn, begun)
             for row in reversed(self.rows)
         )
@@ -89,37 +125,57 @@ class Work:
 
     @property
     def open_calls(self) -> list[ToolCall]:
-        return conversation.open_calls(self.rows)
+        """The calls of the last reply that have no response, in order, the wait among them."""
+        return [
+            call for row in conversation.open_calls(self.rows) if isinstance(call := row.content, ToolCall)
+        ]
+
+    @property
+    def wait(self) -> Message | None:
+        """The call by which the agent waits, while it does."""
+        return next((row for row in conversation.open_calls(self.rows) if row.deadline), None)
+
+    @property
+    def context_used(self) -> int:
+        """How many tokens the next request would have, without what is delivered before it."""
+        if not self.context_tokens:
+            specs = self.terms.tool_specs_json if self.terms else ""
+            return tokens(json.dumps(self.messages(), ensure_ascii=False) + specs)
+        newer = takewhile(lambda row: row.type not in REPLY_TYPES, reversed(self.rows))
+        return self.context_tokens + sum(tokens(conversation.words(row, self.frame_tag)) for row in newer)
 
     def messages(self) -> list[JsonObject]:
-        return conversation.agent_messages(self.system_prompt, self.frame_tag, self.rows)
+        return conversation.agent_messages(
+            self.terms.system_prompt if self.terms else "", self.frame_tag, self.rows
+        )
 
     def enter(self, point: SafePoint) -> None:
         """Go on from a safe point with what was delivered there."""
-        self.turn_open, self.place = True, point.place
-        self.append(_delivered(interrupt) for interrupt in point.delivered)
-        self.unseen.extend(interrupt.interrupt_id for interrupt in point.delivered)
+        if not self.turn_open or point.place.round != self.place.round:
+            self.interrupted = False
+        self.turn_open, self.place, self.revision = True, point.place, point.revision
+        if point.terms:
+            self.terms, self.tools = point.terms, _tool_specs(point.terms)
+        self.append(point.rows)
+        self.unseen.extend(row.message_id for row in point.rows if row.type is MessageType.SYSTEM)
 
     def append(self, rows: Iterable[Message]) -> None:
         self.rows.extend(rows)
         if self.rows:
             self.next_position = max(self.next_position, self.rows[-1].position + 1)
 
-
-def _delivered(interrupt: Interrupt) -> Message:
-    assert interrupt.delivered
-    return Message(
-        interrupt.interrupt_id,
-        interrupt.session_id,
-        interrupt.position,
-        MessageType.SYSTEM,
-        interrupt,
-        interrupt.turn,
-        interrupt.round,
-        interrupt.posted.time,
-        interrupt.source,
-    )
+    def compact(self, summary: Message, count: int, terms: Terms) -> None:
+        """Let a summary stand for the first so many rows."""
+        self.rows = [summary, *self.rows[count:]]
+        self.next_position, self.terms, self.context_tokens = summary.position + 1, terms, 0
 
 
-def _tool_specs(stored_json: str) -> tuple[ToolSpec, ...]:
-    return tuple(ToolSpec(**spec) for spec in json.loads(stored_json))
+def _stored(specs: Iterable[ToolSpec]) -> str:
+    fields: list[JsonObject] = [
+        {"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs
+    ]
+    return json.dumps(fields)
+
+
+def _tool_specs(terms: Terms | None) -> tuple[ToolSpec, ...]:
+    return tuple(ToolSpec(**spec) for spec in json.loads(terms.tool_specs_json)) if terms else ()

@@ -16,7 +16,7 @@ from agent_service.wakeups import Wakeups
 
 _SESSION = "SELECT FROM sessions WHERE session_id = $1"
 
-# Interrupts alone have a request id: the index over these finds them among the rows of a long transcript.
+# Interrupts alone have a request id, by which an index finds them among the rows of a long transcript.
 _PAGE = f"""
 SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE session_id = $1 AND request_id IS NOT NULL AND posted_revision > $2

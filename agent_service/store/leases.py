@@ -11,6 +11,7 @@ from datetime import datetime
 from agent_service.domain import EventType, Lease, ReplicaId, SessionId, SessionState
 from agent_service.store.database import Database, Own
 from agent_service.store.ledger import Ledger, write
+from agent_service.store.release import RELEASED
 from agent_service.store.rows import SESSION_COLUMNS, get, session, session_fields
 
 _REGISTER = """
@@ -34,6 +35,8 @@ DELETE FROM replicas r WHERE lease_until < clock_timestamp() - interval '1 hour'
 BATCH = 100
 # Takeovers from dead workers, since the last completed round, at which a session has failed.
 MAX_ATTEMPTS = 5
+# So many takeovers make a session suspect of taking its worker with it: a replica runs one such at a time.
+SUSPECT_ATTEMPTS = 2
 # Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
 CANDIDATES = 1000
 
@@ -44,21 +47,36 @@ FROM due, replicas r WHERE s.session_id = due.session_id AND r.replica_id = $1 A
 RETURNING s.session_id, s.lease_epoch"""
 
 _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not_before <= now())"
+_TRUSTED = f"{_FREE} AND attempts < {SUSPECT_ATTEMPTS}"
 
 # Due is what waits or whose time has come, never before a back-off is over. Two indexes find candidates, and
 # the lock makes sure of them: `outstanding` is read from the session's row, never from the messages.
 _CLAIM_DUE = f"""
 WITH candidates AS (
-    (SELECT session_id FROM sessions WHERE {_FREE} AND outstanding > 0 LIMIT {CANDIDATES})
+    (SELECT session_id FROM sessions WHERE {_TRUSTED} AND outstanding > 0 LIMIT {CANDIDATES})
     UNION
-    (SELECT session_id FROM sessions WHERE {_FREE} AND due_at <= now() ORDER BY due_at LIMIT {CANDIDATES})
+    (SELECT session_id FROM sessions WHERE {_TRUSTED} AND due_at <= now() ORDER BY due_at LIMIT {CANDIDATES})
 ), due AS (
     SELECT session_id FROM sessions
     WHERE session_id IN (SELECT session_id FROM candidates)
-      AND {_FREE} AND (outstanding > 0 OR due_at <= now())
+      AND {_TRUSTED} AND (outstanding > 0 OR due_at <= now())
     ORDER BY random() LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 )
 {_TAKE}, not_before = NULL {_RETURNING}"""
+
+# One that is due or whose holder is dead, unless this replica runs one already.
+_CLAIM_SUSPECT = f"""
+WITH due AS (
+    SELECT s.session_id, s.lease_owner IS NOT NULL AS from_dead FROM sessions s
+    WHERE attempts >= {SUSPECT_ATTEMPTS} AND attempts < {MAX_ATTEMPTS} - (lease_owner IS NOT NULL)::int
+      AND state = 'active'
+      AND ({_FREE} AND (outstanding > 0 OR due_at <= now())
+           OR lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until <= now()))
+      AND NOT EXISTS (SELECT FROM sessions
+                      WHERE lease_owner = $1 AND attempts >= {SUSPECT_ATTEMPTS} AND state = 'active')
+    ORDER BY random() LIMIT least($2, 1) FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+{_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
 
 # One dead replica at a time, a batch of each at most: the planner cannot know how few are dead, and would
 # rather walk the table.
@@ -66,7 +84,7 @@ _CLAIM_FROM_DEAD = f"""
 WITH due AS (
     SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (
         SELECT session_id FROM sessions
-        WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {MAX_ATTEMPTS} - 1
+        WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS}
         LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
     WHERE r.lease_until <= now() LIMIT $2
 )
@@ -79,9 +97,9 @@ FROM sessions WHERE state = 'active' AND attempts >= {MAX_ATTEMPTS} - 1
     AND lease_owner = ANY (ARRAY (SELECT replica_id FROM replicas WHERE lease_until <= now()))
 ORDER BY lease_owner LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"""
 
-_FAIL = """
+_FAIL = f"""
 UPDATE sessions
-SET state = $2, state_reason = $3, revision = $4, lease_owner = NULL, lease_epoch = lease_epoch + 1
+SET state = $2, state_reason = $3, revision = $4, {RELEASED}
 WHERE session_id = $1"""
 
 # Sessions that carry this replica's name though it does not run them: a write whose outcome was unknown.
@@ -109,6 +127,10 @@ class Leases:
     async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Lease]:
         """Take sessions whose holder's lease has run out."""
         return await self._claim(_CLAIM_FROM_DEAD, replica, limit)
+
+    async def claim_suspect(self, replica: ReplicaId, limit: int) -> list[Lease]:
+        """Take one of the sessions whose workers died again and again, unless this replica has one."""
+        return await self._claim(_CLAIM_SUSPECT, replica, limit)
 
     async def claim_own(self, replica: ReplicaId, running: Collection[Lease], limit: int) -> list[Lease]:
         """Take again, under a new epoch, what carries this replica's name but is not run by it."""

@@ -14,11 +14,15 @@ from agent_service.domain import (
     Fact,
     InterruptState,
     JsonObject,
+    Message,
     MessageId,
+    NewMessage,
+    Place,
     SessionId,
     Settlement,
 )
 from agent_service.store.database import Hot
+from agent_service.store.new_rows import COLUMNS, arrays, placed, storable
 from agent_service.store.rows import Row, get
 
 _INSERT_EVENTS = """
@@ -32,6 +36,16 @@ FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::text[],
      AS s (session_id, message_id, at, revision, settled_as, reason)
 WHERE m.session_id = s.session_id AND m.message_id = s.message_id"""
 
+
+_APPEND = f"""
+INSERT INTO messages (session_id, message_id, type, source, position, turn, round, text, reasoning, call_id,
+                      tool_name, is_error, deadline, posted_at, posted_revision)
+SELECT session_id, message_id, type, source, position, turn, round, text, reasoning, call_id, tool_name,
+       is_error, posted_at + wait_seconds * interval '1 second', posted_at, revision
+FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::int[], $5::timestamptz[], $6::bigint[], $7::uuid[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bool[],
+            $15::float8[])
+     AS r (session_id, position, turn, round, posted_at, revision, {COLUMNS})"""
 
 _ADVANCE = """
 UPDATE sessions s SET revision = a.revision, outstanding = a.outstanding
@@ -47,6 +61,13 @@ class _Event:
     data: JsonObject | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Appended:
+    row: NewMessage
+    message: Message
+    revision: int
+
+
 @dataclass(slots=True)
 class Ledger:
     """What happens to one session in this transaction. `outstanding` follows the column of that name."""
@@ -57,6 +78,7 @@ class Ledger:
     outstanding: int
     events: list[_Event] = field(default_factory=list)
     settled: list[tuple[MessageId, Settlement]] = field(default_factory=list)
+    appended: list[_Appended] = field(default_factory=list)
 
     def record(
         self, kind: EventType, message_id: MessageId | None = None, data: JsonObject | None = None
@@ -66,6 +88,14 @@ class Ledger:
         fact = Fact(self.now, self.revision)
         self.events.append(_Event(fact, kind, message_id, data))
         return fact
+
+    def append(self, row: NewMessage, position: int, place: Place) -> Message:
+        """Let a row become part of the transcript."""
+        fact = self.record(EventType.MESSAGE_APPENDED, row.message_id)
+        row = storable(row)
+        message = placed(row, self.session_id, position, place, fact.time)
+        self.appended.append(_Appended(row, message, fact.revision))
+        return message
 
     def settle(self, interrupt_id: MessageId, state: InterruptState, reason: str) -> Settlement:
         """Let an outstanding interrupt become final without being seen."""
@@ -113,6 +143,18 @@ async def write(connection: Hot, ledgers: Iterable[Ledger]) -> None:
             [settlement.fact.revision for _, _, settlement in settled],
             [settlement.state.value for _, _, settlement in settled],
             [settlement.reason for _, _, settlement in settled],
+        )
+    if appended := [entry for ledger in ledgers for entry in ledger.appended]:
+        messages = [entry.message for entry in appended]
+        await connection.execute(
+            _APPEND,
+            [message.session_id for message in messages],
+            [message.position for message in messages],
+            [message.turn for message in messages],
+            [message.round for message in messages],
+            [message.create_time for message in messages],
+            [entry.revision for entry in appended],
+            *arrays([entry.row for entry in appended]),
         )
     if events := [(ledger.session_id, event) for ledger in ledgers for event in ledger.events]:
         await connection.execute(

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from agent_service.domain import (
     Activity,
+    Compacted,
     Content,
     Delivery,
     Event,
@@ -35,6 +36,7 @@ from agent_service.domain import (
     SessionReading,
     SessionState,
     Settlement,
+    Terms,
     Text,
     ToolCall,
     ToolCallStarted,
@@ -78,6 +80,11 @@ READING_COLUMNS = (
 )
 
 
+# What the newest turn runs with.
+TERMS_COLUMNS = """coalesce(turn_goal, goal) AS turn_goal, coalesce(turn_config, config) AS turn_config,
+    system_prompt, tool_specs, notes"""
+
+
 def session(row: Row) -> Session:
     return Session(
         SessionId(get(row, "session_id", UUID)),
@@ -90,6 +97,20 @@ def session(row: Row) -> Session:
         get(row, "revision", int),
         get(row, "turn", int),
         get(row, "create_time", datetime),
+    )
+
+
+def terms(row: Row) -> Terms | None:
+    """The columns of the terms; None before the first turn."""
+    prompt = get(row, "system_prompt", str, None)
+    if prompt is None:
+        return None
+    return Terms(
+        get(row, "turn_goal", str),
+        config(get(row, "turn_config", dict)),
+        prompt,
+        get(row, "tool_specs", str),
+        tuple(get(row, "notes", list)),
     )
 
 
@@ -184,7 +205,7 @@ MESSAGE_COLUMNS = """session_id, message_id, type, source, principal, position, 
     turn, round, text, reasoning, call_id, tool_name, is_error, notification_type, subject, data_json,
     delivery, coalesce_key, expire_time, posted_at, posted_revision, delivered_at, delivered_revision,
     seen_at, seen_revision, settled_at, settled_revision, settled_as, settle_reason,
-    placement, render_version"""
+    placement, render_version, shown_bytes, left_waiting, deadline"""
 
 
 def message(row: Row) -> Message:
@@ -201,6 +222,7 @@ def message(row: Row) -> Message:
         get(row, "source", str),
         get(row, "reasoning", str),
         get(row, "covers_through_position", int),
+        get(row, "deadline", datetime, None),
     )
 
 
@@ -243,6 +265,8 @@ def interrupt(row: Row) -> Interrupt:
         get(row, "round", int),
         Placement(row["placement"] or Placement.SYSTEM.value),
         get(row, "render_version", int, None) or 0,
+        get(row, "shown_bytes", int, None) or 0,
+        get(row, "left_waiting", int, None) or 0,
     )
 
 
@@ -303,6 +327,8 @@ def _happening(row: Row, kind: EventType, revision: int, data: JsonObject) -> Ha
                 get(data, "detail", str),
                 datetime.fromisoformat(retry) if retry else None,
             )
+        case EventType.COMPACTED:
+            return Compacted(message(row), get(data, "handled_interrupts", int), get(data, "cut", bool))
         case EventType.TURN_ENDED:
             return TurnEnded(get(data, "turn", int), TurnEnd(data["reason"]))
         case unreachable:

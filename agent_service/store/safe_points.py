@@ -4,31 +4,47 @@ Each takes the session's row lock first, with the holder's epoch and next positi
 messages in a second statement: one statement for both would read them as they were before the lock was had.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from agent_service.domain import (
     Delivery,
     EventType,
     Interrupt,
     Lease,
+    Message,
+    NewMessage,
     Place,
     Placement,
+    Portion,
+    Session,
     SessionMode,
     SessionState,
+    Terms,
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database, Hot
 from agent_service.store.ledger import Ledger, opened, write
-from agent_service.store.rows import MESSAGE_COLUMNS, get, interrupt
+from agent_service.store.release import RELEASED, due
+from agent_service.store.rows import (
+    MESSAGE_COLUMNS,
+    SESSION_COLUMNS,
+    config_fields,
+    get,
+    interrupt,
+    session,
+    session_fields,
+)
 from agent_service.wakeups import Wakeups
 
 NEXT_ROUND_MODES = frozenset({Delivery.NEXT_ROUND, Delivery.IMMEDIATE})
 ALL_MODES = frozenset(Delivery)
 
-_LOCK = """
-SELECT session_id, state, revision, next_position, outstanding, turn, round, attempt, config->>'mode' AS mode,
+_LOCK = f"""
+SELECT {SESSION_COLUMNS}, outstanding, round, attempt, interrupted, round - rounds_from AS rounds,
+       input_tokens + output_tokens - tokens_from AS tokens,
        due_at <= clock_timestamp() AS due, clock_timestamp() AS now
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3
 FOR NO KEY UPDATE"""
@@ -42,57 +58,100 @@ _IMMEDIATE_WAITS = """
 SELECT EXISTS (
     SELECT FROM messages m
     WHERE m.session_id = s.session_id AND type = 'system' AND position IS NULL AND settled_at IS NULL
+      AND posted_revision > $3
       AND delivery = 'immediate' AND (expire_time IS NULL OR expire_time > clock_timestamp()))
 FROM sessions s WHERE session_id = $1 AND lease_epoch = $2"""
 
 _DELIVER = """
 UPDATE messages m
 SET position = d.position, delivered_at = $2, delivered_revision = d.revision,
-    turn = $6, round = $7, placement = $8, render_version = $9
-FROM unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS d (message_id, position, revision)
+    turn = $6, round = $7, placement = $8, render_version = $9,
+    shown_bytes = nullif($10::int, 0), left_waiting = nullif(d.left_waiting, 0)
+FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $11::int[])
+     AS d (message_id, position, revision, left_waiting)
 WHERE m.session_id = $1 AND m.message_id = d.message_id"""
 
 _ADVANCE = """
 UPDATE sessions
-SET revision = $2, next_position = $3, outstanding = $4,
-    turn = $5, turn_open = true, round = $6, attempt = $7,
-    system_prompt = coalesce(system_prompt, $8), tool_specs = coalesce(tool_specs, $9)
+SET revision = $2, next_position = $3, outstanding = $4, round = $5, attempt = $6, interrupted = $7
 WHERE session_id = $1"""
 
-# A closed turn keeps its due time, the end of the cooldown; without turns of its own a session has none.
-_RELEASE = """
+_OPEN_TURN = """
 UPDATE sessions
-SET revision = $2, outstanding = $3, lease_owner = NULL, lease_epoch = lease_epoch + 1,
-    due_at = CASE WHEN turn_open THEN clock_timestamp() WHEN config->>'mode' = 'autonomous' THEN due_at END
+SET turn = $2, turn_open = true, rounds_from = 0,
+    turn_goal = $3, turn_config = $4, system_prompt = $5, tool_specs = $6, notes = $7
 WHERE session_id = $1"""
 
+_RELEASE = f"""
+UPDATE sessions
+SET revision = $2, next_position = $3, outstanding = $4, state = $5, state_reason = $6, {RELEASED},
+    due_at = {due(open_turn="coalesce($7, clock_timestamp())")}
+WHERE session_id = $1"""
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """What the model is told at the start, kept from then on so that requests only grow at their end."""
-
-    system_prompt: str
-    tool_specs_json: str
+# Says how many of those that are due, in their order, are delivered at once.
+Admission = Callable[[Sequence[Interrupt]], Portion]
 
 
 @dataclass(frozen=True, slots=True)
 class SafePoint:
-    """Where the turn stands now, and what was delivered, in order."""
+    """Where the turn stands now, the rows that were appended and delivered, and the session's revision: what
+    was posted later, this safe point has not met."""
 
     place: Place
-    delivered: tuple[Interrupt, ...]
+    rows: tuple[Message, ...]
+    revision: int
+    # Of a turn that was opened here.
+    terms: Terms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait that has not ended: until when, and its response if an interrupt, or the deadline, ends it."""
+
+    deadline: datetime
+    interrupted: NewMessage
+    over: NewMessage
 
 
 @dataclass(slots=True)
 class _Held:
-    """A session's row under its holder's lock."""
+    """A session's row under its holder's lock, and what this transaction makes of it."""
 
-    state: SessionState
-    mode: SessionMode
+    session: Session
     due: bool
     place: Place
     next_position: int
+    interrupted: bool
+    # Of this turn, and since the session was last resumed.
+    rounds: int
+    tokens: int
     ledger: Ledger
+    rows: list[Message] = field(default_factory=list)
+
+    @property
+    def active(self) -> bool:
+        return self.session.state is SessionState.ACTIVE
+
+    def append(self, row: NewMessage) -> None:
+        self.rows.append(self.ledger.append(row, self.next_position, self.place))
+        self.next_position += 1
+
+    def stop_at_limit(self, new_turn: bool = False, new_round: bool = False) -> bool:
+        """Pause the session if it has reached a limit of its present configuration."""
+        config = self.session.config
+        if new_turn and 0 < config.max_turns <= self.place.turn:
+            reached = f"max_turns, {config.max_turns}"
+        elif 0 < config.token_budget <= self.tokens:
+            reached = f"token_budget, {config.token_budget}"
+        elif new_round and 0 < config.max_rounds_per_turn <= self.rounds:
+            reached = f"max_rounds_per_turn, {config.max_rounds_per_turn}"
+        else:
+            return False
+        self.session = replace(
+            self.session, state=SessionState.PAUSED, state_reason=f"limit reached: {reached}"
+        )
+        self.ledger.record(EventType.SESSION_CHANGED, data=session_fields(self.session))
+        return True
 
 
 class SafePoints:
@@ -102,50 +161,81 @@ class SafePoints:
     def __init__(self, database: Database, wakeups: Wakeups, render_version: int) -> None:
         self._database, self._wakeups, self._render_version = database, wakeups, render_version
 
-    async def begin_turn(self, lease: Lease, next_position: int, frozen: Frozen) -> SafePoint | None:
-        """Open a turn with its first delivery, where it is due or something is there to deliver."""
+    async def begin_turn(
+        self, lease: Lease, next_position: int, terms: Callable[[Session], Terms], admit: Admission
+    ) -> SafePoint | None:
+        """Open a turn with its first delivery, where it is due or something is there to deliver, on the terms
+        that follow from the session as it is now."""
         async with self._held(lease, next_position) as (connection, held):
-            point = None
-            if held.state is SessionState.ACTIVE:
-                waiting = await _due(connection, held, ALL_MODES)
-                if waiting or (held.due and held.mode is SessionMode.AUTONOMOUS):
-                    place = Place(held.place.turn + 1, 0, 1)
-                    held.ledger.record(EventType.TURN_STARTED, data={"turn": place.turn})
-                    point = await self._deliver(connection, held, waiting, place)
-            await _conclude(connection, held, point, frozen)
-        return point
+            waiting = await _due(connection, held, ALL_MODES) if held.active else []
+            in_time = held.due and held.session.config.mode is SessionMode.AUTONOMOUS
+            if not held.active or not (waiting or in_time) or held.stop_at_limit(new_turn=True):
+                await _release(connection, held)
+                return None
+            held.place, held.interrupted = Place(held.place.turn + 1, 0, 1), False
+            held.ledger.record(EventType.TURN_STARTED, data={"turn": held.place.turn})
+            await self._deliver(connection, held, waiting, admit)
+            await _open_turn(connection, held, opening := terms(held.session))
+            return replace(await _advance(connection, held), terms=opening)
 
-    async def begin_voice_again(self, lease: Lease, next_position: int) -> SafePoint | None:
+    async def begin_voice_again(self, lease: Lease, next_position: int, admit: Admission) -> SafePoint | None:
         """Deliver what is due at the start of an open turn whose inner voice has not spoken yet."""
         async with self._held(lease, next_position) as (connection, held):
-            point = None
-            if held.state is SessionState.ACTIVE:
-                waiting = await _due(connection, held, ALL_MODES)
-                place = replace(held.place, attempt=held.place.attempt + 1)
-                point = await self._deliver(connection, held, waiting, place)
-            await _conclude(connection, held, point)
-        return point
+            if not held.active or held.stop_at_limit():
+                await _release(connection, held)
+                return None
+            held.place = replace(held.place, attempt=held.place.attempt + 1)
+            await self._deliver(connection, held, await _due(connection, held, ALL_MODES), admit)
+            return await _advance(connection, held)
 
-    async def begin_round(self, lease: Lease, next_position: int, number: int) -> SafePoint | None:
+    async def begin_round(
+        self, lease: Lease, next_position: int, number: int, admit: Admission
+    ) -> SafePoint | None:
         """Deliver what is due in the middle of a turn, and start a round or a new attempt at it."""
         async with self._held(lease, next_position) as (connection, held):
-            point = None
-            if held.state is SessionState.ACTIVE:
-                waiting = await _due(connection, held, NEXT_ROUND_MODES)
-                attempt = held.place.attempt + 1 if held.place.round == number else 1
-                place = Place(held.place.turn, number, attempt)
-                point = await self._deliver(connection, held, waiting, place)
-                held.ledger.record(
-                    EventType.ROUND_STARTED,
-                    data={"turn": place.turn, "round": place.round, "attempt": place.attempt},
-                )
-            await _conclude(connection, held, point)
-        return point
+            again = held.place.round == number
+            if not held.active or held.stop_at_limit(new_round=not again):
+                await _release(connection, held)
+                return None
+            attempt = held.place.attempt + 1 if again else 1
+            held.place, held.interrupted = Place(held.place.turn, number, attempt), held.interrupted and again
+            await self._deliver(connection, held, await _due(connection, held, NEXT_ROUND_MODES), admit)
+            place = {"turn": held.place.turn, "round": number, "attempt": attempt}
+            held.ledger.record(EventType.ROUND_STARTED, data=place)
+            return await _advance(connection, held)
 
-    async def immediate_waits(self, lease: Lease) -> bool:
-        """Whether an interrupt waits that is due at once. Only looks: the delivery decides."""
+    async def repair(
+        self,
+        lease: Lease,
+        next_position: int,
+        lost: Sequence[NewMessage],
+        wait: Wait | None,
+        admit: Admission,
+    ) -> SafePoint | None:
+        """Take up an open turn in the middle of its tool calls: those that are lost get the responses given.
+        A wait ends with an interrupt, all that is pending delivered with it, or at its deadline, if no limit
+        stops the session there; otherwise the session is parked until then."""
+        async with self._held(lease, next_position) as (connection, held):
+            if not held.active:
+                await _release(connection, held)
+                return None
+            for response in lost:
+                held.append(response)
+            if wait:
+                waiting = await _due(connection, held, ALL_MODES)
+                goes_on = not waiting and wait.deadline > held.ledger.now
+                if goes_on or held.stop_at_limit(new_round=True):
+                    await _release(connection, held, wait.deadline)
+                    return None
+                held.append(wait.interrupted if waiting else wait.over)
+                await self._deliver(connection, held, waiting, admit)
+            return await _advance(connection, held)
+
+    async def immediate_waits(self, lease: Lease, after_revision: int) -> bool:
+        """Whether an interrupt waits that is due at once and was posted after a revision. Only looks: the
+        delivery decides."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_IMMEDIATE_WAITS, lease.session_id, lease.epoch)
+            row = await connection.fetchrow(_IMMEDIATE_WAITS, lease.session_id, lease.epoch, after_revision)
         if row is None:
             raise LeaseLost
         return bool(row[0])
@@ -154,88 +244,121 @@ class SafePoints:
     async def _held(self, lease: Lease, next_position: int) -> AsyncIterator[tuple[Hot, _Held]]:
         """A transaction that has the session's row, hinted after its commit."""
         async with self._database.transaction() as connection:
-            yield connection, await _lock(connection, lease, next_position)
+            row = await connection.fetchrow(_LOCK, lease.session_id, lease.epoch, next_position)
+            if row is None:
+                raise LeaseLost
+            yield (
+                connection,
+                _Held(
+                    session(row),
+                    bool(row["due"]),
+                    Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
+                    next_position,
+                    get(row, "interrupted", bool),
+                    get(row, "rounds", int),
+                    get(row, "tokens", int),
+                    opened(row),
+                ),
+            )
         self._wakeups.hint(lease.session_id)
 
     async def _deliver(
-        self, connection: Hot, held: _Held, waiting: Sequence[Interrupt], place: Place
-    ) -> SafePoint:
-        """Give each its position: the row becomes part of the transcript."""
-        delivered = tuple(
+        self, connection: Hot, held: _Held, waiting: Sequence[Interrupt], admit: Admission
+    ) -> None:
+        """Give as many as are admitted their positions: the rows become part of the transcript."""
+        if not waiting:
+            return
+        portion = admit(waiting)
+        delivered = [
             replace(
                 pending,
                 delivered=held.ledger.record(EventType.INTERRUPT_DELIVERED, pending.interrupt_id),
                 position=held.next_position + n,
-                turn=place.turn,
-                round=place.round,
+                turn=held.place.turn,
+                round=held.place.round,
                 placement=Placement.SYSTEM,
                 render_version=self._render_version,
+                shown_bytes=portion.shown_bytes,
+                # The last one tells of the others.
+                left_waiting=len(waiting) - portion.count if n == portion.count - 1 else 0,
             )
-            for n, pending in enumerate(waiting)
-        )
+            for n, pending in enumerate(waiting[: portion.count])
+        ]
+        if not delivered:
+            return
         held.next_position += len(delivered)
-        if delivered:
-            await connection.execute(
-                _DELIVER,
-                held.ledger.session_id,
-                held.ledger.now,
-                [row.interrupt_id for row in delivered],
-                [row.position for row in delivered],
-                [row.delivered.revision for row in delivered if row.delivered],
-                place.turn,
-                place.round,
-                Placement.SYSTEM.value,
-                self._render_version,
-            )
-        return SafePoint(place, delivered)
-
-
-async def _lock(connection: Hot, lease: Lease, next_position: int) -> _Held:
-    row = await connection.fetchrow(_LOCK, lease.session_id, lease.epoch, next_position)
-    if row is None:
-        raise LeaseLost
-    return _Held(
-        SessionState(row["state"]),
-        SessionMode(row["mode"]),
-        bool(row["due"]),
-        Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
-        next_position,
-        opened(row),
-    )
+        held.rows.extend(Message.of(row) for row in delivered)
+        await connection.execute(
+            _DELIVER,
+            held.ledger.session_id,
+            held.ledger.now,
+            [row.interrupt_id for row in delivered],
+            [row.position for row in delivered],
+            [row.delivered.revision for row in delivered if row.delivered],
+            held.place.turn,
+            held.place.round,
+            Placement.SYSTEM.value,
+            self._render_version,
+            portion.shown_bytes,
+            [row.left_waiting for row in delivered],
+        )
 
 
 async def _due(connection: Hot, held: _Held, modes: frozenset[Delivery]) -> list[Interrupt]:
     """What waits and is due here, in the order of the deposits. The expired is settled on the way."""
     if not held.ledger.outstanding:
         return []
-    due = []
+    found = []
     for row in await connection.fetch(_PENDING, held.ledger.session_id):
         pending = interrupt(row)
         if pending.expire_time and pending.expire_time <= held.ledger.now:
             held.ledger.expire(pending.interrupt_id)
         elif pending.delivery in modes:
-            due.append(pending)
-    return due
+            found.append(pending)
+    return found
 
 
-async def _conclude(
-    connection: Hot, held: _Held, point: SafePoint | None, frozen: Frozen | None = None
-) -> None:
-    """Write what happened, and go on from the safe point, or release where there is none."""
+async def _open_turn(connection: Hot, held: _Held, terms: Terms) -> None:
+    await connection.execute(
+        _OPEN_TURN,
+        held.ledger.session_id,
+        held.place.turn,
+        terms.goal,
+        config_fields(terms.config),
+        terms.system_prompt,
+        terms.tool_specs_json,
+        terms.notes,
+    )
+
+
+async def _advance(connection: Hot, held: _Held) -> SafePoint:
+    """Write what happened, and go on from here."""
     ledger = held.ledger
     await write(connection, [ledger])
-    if point is None:
-        await connection.execute(_RELEASE, ledger.session_id, ledger.revision, ledger.outstanding)
-        return
     await connection.execute(
         _ADVANCE,
         ledger.session_id,
         ledger.revision,
         held.next_position,
         ledger.outstanding,
-        point.place.turn,
-        point.place.round,
-        point.place.attempt,
-        frozen and frozen.system_prompt,
-        frozen and frozen.tool_specs_json,
+        held.place.round,
+        held.place.attempt,
+        held.interrupted,
+    )
+    return SafePoint(held.place, tuple(held.rows), ledger.revision)
+
+
+async def _release(connection: Hot, held: _Held, deadline: datetime | None = None) -> None:
+    """Write what happened, and give the session back, parked where there is a deadline."""
+    ledger = held.ledger
+    await write(connection, [ledger])
+    await connection.execute(
+        _RELEASE,
+        ledger.session_id,
+        ledger.revision,
+        held.next_position,
+        ledger.outstanding,
+        held.session.state.value,
+        held.session.state_reason,
+        deadline,
     )

@@ -1,7 +1,7 @@
-"""Sessions as clients see them: created, read, listed, ended."""
+"""Sessions as clients see them: created, read, listed, changed, ended."""
 
 import secrets
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from sqlalchemy import Select, func, insert, select
@@ -13,18 +13,22 @@ from agent_service.domain import (
     InterruptState,
     MessageId,
     MessageType,
+    NewMessage,
     NewSession,
+    Place,
     Session,
     SessionId,
     SessionMode,
     SessionReading,
     SessionState,
+    ToolResponse,
     TurnEnd,
     new_id,
 )
 from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
 from agent_service.store.database import Database, Hot
 from agent_service.store.ledger import Ledger, opened, write
+from agent_service.store.release import RELEASED
 from agent_service.store.rows import (
     READING_COLUMNS,
     Row,
@@ -56,28 +60,40 @@ SELECT position FROM messages
 WHERE session_id = $1 AND position IS NOT NULL AND type NOT IN ('tool_call', 'tool_response')
 ORDER BY position DESC LIMIT 1"""
 
-_ANSWER_CALL = """
-INSERT INTO messages (session_id, message_id, type, position, turn, round, text, call_id, tool_name, is_error,
-                      posted_at, posted_revision)
-VALUES ($1, $2, $3, $4, $5, $6, 'The session ended before the tool did.', $7, $8, true, $9, $10)"""
-
 _OUTSTANDING = """
 SELECT message_id FROM messages
 WHERE session_id = $1 AND type = 'system' AND settled_at IS NULL AND seen_at IS NULL
 ORDER BY posted_revision"""
 
-_END = """
+_END = f"""
 UPDATE sessions
 SET state = 'ended', state_reason = $2, revision = $3, next_position = $4, outstanding = 0, turn_open = false,
-    due_at = NULL, not_before = NULL, lease_owner = NULL, lease_epoch = lease_epoch + 1, attempts = 0
+    due_at = NULL, not_before = NULL, attempts = 0, {RELEASED}
 WHERE session_id = $1"""
 
 
 _STOP = "UPDATE sessions SET state = $2, state_reason = $3, revision = $4 WHERE session_id = $1"
 
+# Rounds of the turn and tokens are counted anew.
 _RESUME = """
 UPDATE sessions
-SET state = $2, state_reason = $3, revision = $4, due_at = clock_timestamp(), not_before = NULL, attempts = 0
+SET state = $2, state_reason = $3, revision = $4, due_at = clock_timestamp(), not_before = NULL, attempts = 0,
+    rounds_from = round, tokens_from = input_tokens + output_tokens
+WHERE session_id = $1"""
+
+# Between turns a new mode or cooldown counts at once, and never delays what is due. While a turn is open the
+# time belongs to the turn, whose end sets it anew.
+_UPDATE = """
+UPDATE sessions
+SET display_name = $2, goal = $3, labels = $4, config = $5, revision = $6,
+    due_at = CASE
+        WHEN turn_open OR (config->'mode', config->'cooldown_microseconds')
+            = ($5::jsonb->'mode', $5::jsonb->'cooldown_microseconds') THEN due_at
+        WHEN $5::jsonb->>'mode' = 'on_interrupt' THEN NULL
+        WHEN config->>'mode' = 'on_interrupt' THEN clock_timestamp()
+        ELSE LEAST(due_at, clock_timestamp()
+            + ($5::jsonb->>'cooldown_microseconds')::bigint * interval '1 microsecond')
+    END
 WHERE session_id = $1"""
 
 
@@ -157,9 +173,37 @@ class Sessions:
         return await self._change(session_id, {SessionState.ACTIVE}, SessionState.PAUSED, _STOP)
 
     async def resume(self, session_id: SessionId) -> SessionReading:
-        """Let a paused or failed session work on at once. Raises SessionNotFound, SessionEnded."""
+        """Let a paused or failed session work on at once, with a fresh count of rounds and tokens.
+
+        Raises SessionNotFound, SessionEnded.
+        """
         stopped = {SessionState.PAUSED, SessionState.FAILED}
         return await self._change(session_id, stopped, SessionState.ACTIVE, _RESUME)
+
+    async def update(self, session_id: SessionId, change: Callable[[Session], Session]) -> SessionReading:
+        """Change name, goal, labels or config of a session, as a function of how it is found under its lock;
+        where that changes nothing, nothing happens. Raises SessionNotFound, SessionEnded."""
+        async with self._database.transaction() as connection:
+            row = await _locked(connection, session_id)
+            before = session(row)
+            if before.state is SessionState.ENDED:
+                raise SessionEnded(session_id)
+            after = change(before)
+            if after != before:
+                ledger = opened(row)
+                ledger.record(EventType.SESSION_CHANGED, data=session_fields(after))
+                await write(connection, [ledger])
+                await connection.execute(
+                    _UPDATE,
+                    session_id,
+                    after.display_name,
+                    after.goal,
+                    dict(after.labels),
+                    config_fields(after.config),
+                    ledger.revision,
+                )
+        self._wakeups.hint(session_id)
+        return await self.get(session_id)
 
     async def _change(
         self, session_id: SessionId, before: Set[SessionState], after: SessionState, statement: str
@@ -242,20 +286,13 @@ async def _answer_open_calls(connection: Hot, ledger: Ledger, position: int) -> 
     """Give every call without a response one; returns the next position."""
     last = await connection.fetchval(_LAST_WORDS, ledger.session_id)
     for call in await connection.fetch(_OPEN_CALLS, ledger.session_id, last or 0):
-        message_id = MessageId(new_id())
-        fact = ledger.record(EventType.MESSAGE_APPENDED, message_id)
-        await connection.execute(
-            _ANSWER_CALL,
-            ledger.session_id,
-            message_id,
-            MessageType.TOOL_RESPONSE.value,
-            position,
-            call["turn"],
-            call["round"],
-            call["call_id"],
-            call["tool_name"],
-            fact.time,
-            fact.revision,
+        response = ToolResponse(
+            get(call, "call_id", str),
+            get(call, "tool_name", str),
+            "The session ended before the tool did.",
+            is_error=True,
         )
+        place = Place(get(call, "turn", int), get(call, "round", int), 1)
+        ledger.append(NewMessage(MessageType.TOOL_RESPONSE, response), position, place)
         position += 1
     return position

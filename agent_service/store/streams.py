@@ -16,8 +16,14 @@ FROM events e LEFT JOIN LATERAL (
     WHERE session_id = e.session_id AND message_id = e.message_id) m ON true
 WHERE e.session_id = $1 AND e.revision > $2 ORDER BY e.revision LIMIT $3"""
 
+# So many rows at most, and of those that are too long together no more than tells that there are more.
 _MESSAGES = f"""
-SELECT {MESSAGE_COLUMNS} FROM messages WHERE session_id = $1 AND position > $2 ORDER BY position LIMIT $3"""
+SELECT {MESSAGE_COLUMNS} FROM (
+    SELECT *, coalesce(sum(octet_length(text) + octet_length(reasoning)) OVER (
+        ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING), 0) AS bytes_before
+    FROM (SELECT * FROM messages WHERE session_id = $1 AND position > $2 ORDER BY position LIMIT $3) next
+) sized
+WHERE bytes_before <= $4 ORDER BY position"""
 
 _INTERRUPT = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE message_id = $1 AND type = 'system'"
 
@@ -40,10 +46,13 @@ class Streams:
             rows = await connection.fetch(_PAGE, session_id, after_revision, limit)
         return [event(row) for row in rows]
 
-    async def messages(self, session_id: SessionId, after_position: int, limit: int) -> list[Message]:
-        """The next rows of the transcript, covered ones too. Raises SessionNotFound."""
+    async def messages(
+        self, session_id: SessionId, after_position: int, limit: int, max_bytes: int
+    ) -> list[Message]:
+        """The next rows of the transcript, covered ones too: all of them, or one more than have so many bytes
+        together. Raises SessionNotFound."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_MESSAGES, session_id, after_position, limit)
+            rows = await connection.fetch(_MESSAGES, session_id, after_position, limit, max_bytes)
             if not rows and await connection.fetchrow(_NEWEST, session_id) is None:
                 raise SessionNotFound(session_id)
         return [message(row) for row in rows]

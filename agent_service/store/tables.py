@@ -52,9 +52,12 @@ sessions = Table(
     _words("state_reason"),
     Column("config", JSONB, nullable=False),
     Column("labels", JSONB, nullable=False),
-    # What the model was told at the start, kept so that requests only grow at their end.
+    # What the newest turn runs with, kept so that requests only grow at their end.
+    Column("turn_goal", Text),
+    Column("turn_config", JSONB),
     Column("system_prompt", Text),
     Column("tool_specs", Text),
+    Column("notes", JSONB, nullable=False, server_default=text("'[]'")),
     Column("frame_tag", String(32), nullable=False),
     _count("revision", BigInteger),
     Column("next_position", BigInteger, nullable=False, server_default=text("1")),
@@ -65,6 +68,13 @@ sessions = Table(
     # The newest round begun in the turn (0: none yet) and the attempts at it.
     _count("round"),
     _count("attempt"),
+    # Whether a request of this round was cancelled for an interrupt: the next one is not.
+    Column("interrupted", Boolean, nullable=False, server_default=text("false")),
+    # From where the limits on rounds of the turn and on tokens count.
+    _count("rounds_from"),
+    _count("tokens_from", BigInteger),
+    # The last request of the agent with its reply, as the server counted it; 0 where it did not.
+    _count("context_tokens"),
     # When work goes on by itself (NULL: never), and before when it must not (back-off).
     _time("due_at"),
     _time("not_before"),
@@ -90,6 +100,7 @@ Index(
 )
 Index("sessions_due", sessions.c.due_at, postgresql_where=text(f"{_UNHELD} AND due_at IS NOT NULL"))
 Index("sessions_waiting", sessions.c.session_id, postgresql_where=text(f"{_UNHELD} AND outstanding > 0"))
+Index("sessions_suspect", sessions.c.session_id, postgresql_where=text("attempts >= 2"))
 Index("sessions_held", sessions.c.lease_owner, postgresql_where=text("lease_owner IS NOT NULL"))
 
 messages = Table(
@@ -111,6 +122,8 @@ messages = Table(
     Column("call_id", Text),
     Column("tool_name", Text),
     Column("is_error", Boolean, nullable=False, server_default=text("false")),
+    # Until when a call lets the agent wait.
+    _time("deadline"),
     # NULL in a nudge.
     Column("notification_type", Text),
     Column("subject", Text),
@@ -132,6 +145,9 @@ messages = Table(
     Column("settle_reason", Text),
     Column("placement", String(16)),
     Column("render_version", SmallInteger),
+    # How many bytes of an interrupt are shown (NULL: all), and how many more were due and did not fit.
+    Column("shown_bytes", Integer),
+    Column("left_waiting", Integer),
     CheckConstraint(
         "type IN ('user', 'assistant', 'tool_call', 'tool_response', 'system', 'summary')",
         name="messages_type",

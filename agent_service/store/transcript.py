@@ -8,7 +8,6 @@ the holder then forgets the session and never repeats the write.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple, assert_never
 
 from agent_service.domain import (
     Lease,
@@ -18,19 +17,31 @@ from agent_service.domain import (
     Place,
     RoundFailure,
     Session,
-    Text,
+    SessionId,
+    Terms,
     ToolCall,
-    ToolResponse,
     TurnEnd,
     Usage,
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database
-from agent_service.store.rows import MESSAGE_COLUMNS, SESSION_COLUMNS, Row, get, message, session
+from agent_service.store.new_rows import COLUMNS, UNSTORABLE, arrays, placed, storable
+from agent_service.store.release import DUE_AFTER_TURN, RELEASED, due
+from agent_service.store.rows import (
+    MESSAGE_COLUMNS,
+    SESSION_COLUMNS,
+    TERMS_COLUMNS,
+    Row,
+    get,
+    message,
+    session,
+    terms,
+)
 from agent_service.wakeups import Wakeups
 
 _LOAD_SESSION = f"""
-SELECT {SESSION_COLUMNS}, system_prompt, tool_specs, frame_tag, turn_open, round, attempt, next_position
+SELECT {SESSION_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, round, attempt, interrupted, next_position,
+       context_tokens
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2"""
 
 # The newest summary stands for everything up to the position it names, and is read before what follows.
@@ -42,48 +53,84 @@ SELECT {MESSAGE_COLUMNS} FROM messages, newest
 WHERE session_id = $1 AND position > covered AND (type <> 'summary' OR covers_through_position = covered)
 ORDER BY type <> 'summary', position"""
 
-# Takes: $1 session, $2 epoch, $3 next position, $4 to $11 the rows, $12 turn, $13 round, $14 to $17 usage.
-_APPEND = """
+# Takes: $1 session, $2 epoch, $3 next position, $4 to $12 the rows, $13 turn, $14 round, $15 to $18 usage.
+_APPEND = f"""
 WITH held AS (
     UPDATE sessions
-    SET revision = revision + cardinality($4::uuid[]) + {more_events},
+    SET revision = revision + cardinality($4::uuid[]) + {{more_events}},
         next_position = next_position + cardinality($4::uuid[]),
-        input_tokens = input_tokens + $14, cached_input_tokens = cached_input_tokens + $15,
-        output_tokens = output_tokens + $16, model_requests = model_requests + $17{more_sets}
+        input_tokens = input_tokens + $15, cached_input_tokens = cached_input_tokens + $16,
+        output_tokens = output_tokens + $17, model_requests = model_requests + $18{{more_sets}}
     WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3
-    RETURNING revision - cardinality($4::uuid[]) - {more_events} AS base, clock_timestamp() AS now
+    RETURNING revision - cardinality($4::uuid[]) - {{more_events}} AS base, clock_timestamp() AS now
 ), rows AS (
     SELECT * FROM unnest($4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-                         $11::bool[])
-    WITH ORDINALITY AS r (message_id, type, source, text, reasoning, call_id, tool_name, is_error, n)
+                         $11::bool[], $12::float8[])
+    WITH ORDINALITY AS r ({COLUMNS}, n)
 ), appended AS (
     INSERT INTO messages (session_id, message_id, type, source, position, turn, round, text, reasoning,
-                          call_id, tool_name, is_error, posted_at, posted_revision)
-    SELECT $1, message_id, type, source, $3 + n - 1, $12, $13, text, reasoning,
-           call_id, tool_name, is_error, now, base + n FROM held, rows
+                          call_id, tool_name, is_error, deadline, posted_at, posted_revision{{more_columns}})
+    SELECT $1, message_id, type, source, $3 + n - 1, $13, $14, text, reasoning, call_id, tool_name, is_error,
+           now + wait_seconds * interval '1 second', now, base + n{{more_values}} FROM held, rows
 ), recorded AS (
-    INSERT INTO events (session_id, revision, create_time, type, message_id)
-    SELECT $1, base + n, now, 'message_appended', message_id FROM held, rows
-){more_ctes}
+    INSERT INTO events (session_id, revision, create_time, type, message_id, data)
+    SELECT $1, base + n, now, {{event}}, message_id, {{data}} FROM held, rows
+){{more_ctes}}
 SELECT now FROM held"""
 
-_APPEND_ROWS = _APPEND.format(more_events=0, more_sets="", more_ctes="")
+
+def _append(
+    more_sets: str = "",
+    more_events: int = 0,
+    more_ctes: str = "",
+    more_columns: str = "",
+    more_values: str = "",
+    event: str = "'message_appended'",
+    data: str = "NULL::jsonb",
+) -> str:
+    """The statement that appends rows, with what else is to happen in it."""
+    return _APPEND.format(
+        more_sets=more_sets,
+        more_events=more_events,
+        more_ctes=more_ctes,
+        more_columns=more_columns,
+        more_values=more_values,
+        event=event,
+        data=data,
+    )
+
+
+_APPEND_ROWS = _append()
 
 # A reply completes a round: what went wrong before is forgiven.
-_APPEND_REPLY = _APPEND.format(more_events=0, more_sets=", attempts = 0", more_ctes="")
+_REPLIED = ", attempts = 0, context_tokens = $15 + $17"
 
-_APPEND_ANSWER = _APPEND.format(
+_APPEND_REPLY = _append(more_sets=_REPLIED)
+
+_APPEND_ANSWER = _append(
+    more_sets=f"{_REPLIED}, turn_open = false, not_before = NULL, {RELEASED}, due_at = {DUE_AFTER_TURN}",
     more_events=1,
-    more_sets=""", attempts = 0, turn_open = false, lease_owner = NULL, lease_epoch = lease_epoch + 1,
-        not_before = NULL,
-        due_at = CASE WHEN config->>'mode' = 'autonomous' THEN
-            clock_timestamp() + (config->>'cooldown_microseconds')::bigint * interval '1 microsecond' END""",
     more_ctes=""", ended AS (
     INSERT INTO events (session_id, revision, create_time, type, data)
     SELECT $1, base + cardinality($4::uuid[]) + 1, now, 'turn_ended',
-           jsonb_build_object('turn', $12::int, 'reason', $18::text) FROM held
+           jsonb_build_object('turn', $19::int, 'reason', $20::text) FROM held
 )""",
 )
+
+# The summary belongs to the last reply that it covers or follows, whatever the turn has come to.
+_COMPACT = _append(
+    more_sets=", system_prompt = $20, notes = $21::jsonb, context_tokens = 0",
+    more_columns=", covers_through_position",
+    more_values=", $19::bigint",
+    event="'compacted'",
+    data="jsonb_build_object('handled_interrupts', $22::int, 'cut', $23::bool)",
+)
+
+# The newest interrupts of a transcript up to a position, and how many there are.
+_HANDLED = """
+SELECT source, posted_at, count(*) OVER () AS all_of_them FROM messages
+WHERE session_id = $1 AND type = 'system' AND position <= $2
+ORDER BY position DESC LIMIT $3"""
 
 _SEE = """
 WITH held AS (
@@ -115,69 +162,85 @@ WITH held AS (
 )
 SELECT now FROM held"""
 
-_FAIL_ROUND = """
+# What is told of a model request that came to nothing.
+_FAILURE = """
+INSERT INTO events (session_id, revision, create_time, type, data)
+SELECT $1, revision, now, 'round_failed', jsonb_build_object(
+    'turn', $3::int, 'round', $4::int, 'attempt', $5::int, 'reason', $6::text, 'detail', $7::text,
+    'retry_time', retry_time) FROM held"""
+
+_IN = "clock_timestamp() + {} * interval '1 second'"
+
+_FAIL_ROUND = f"""
 WITH held AS (
     UPDATE sessions
-    SET revision = revision + 1, lease_owner = NULL, lease_epoch = lease_epoch + 1,
-        due_at = CASE WHEN turn_open THEN clock_timestamp() + $3 * interval '1 second' ELSE due_at END,
-        not_before = clock_timestamp() + $3 * interval '1 second',
-        model_requests = model_requests + 1
+    SET revision = revision + 1, model_requests = model_requests + 1, {RELEASED},
+        due_at = {due(open_turn=_IN.format("$8"))}, not_before = {_IN.format("$8")}
     WHERE session_id = $1 AND lease_epoch = $2
-    RETURNING revision, not_before, clock_timestamp() AS now
-), recorded AS (
-    INSERT INTO events (session_id, revision, create_time, type, data)
-    SELECT $1, revision, now, 'round_failed', jsonb_build_object(
-        'turn', $4::int, 'round', $5::int, 'attempt', $6::int, 'reason', $7::text, 'detail', $8::text,
-        'retry_time', not_before) FROM held
-)
+    RETURNING revision, not_before AS retry_time, clock_timestamp() AS now
+), recorded AS ({_FAILURE})
 SELECT now FROM held"""
 
-# A parked turn is due at its deadline, or at any interrupt; every other open one now; a closed one as before.
-_RELEASE = """
-UPDATE sessions
-SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
-    due_at = CASE WHEN turn_open THEN coalesce($3, clock_timestamp()) ELSE due_at END
-WHERE session_id = $1 AND lease_epoch = $2
-RETURNING clock_timestamp() AS now"""
-
-# Not a failure: the session goes on, and what the request has cost is an estimate.
-_INTERRUPT_ROUND = """
+# The holder goes on: what the request has cost is an estimate.
+_FAIL_REQUEST = f"""
 WITH held AS (
     UPDATE sessions
     SET revision = revision + 1, model_requests = model_requests + 1,
-        input_tokens = input_tokens + $6, output_tokens = output_tokens + $7
+        input_tokens = input_tokens + $8, output_tokens = output_tokens + $9,
+        interrupted = interrupted OR $6::text = 'interrupted'
     WHERE session_id = $1 AND lease_epoch = $2
-    RETURNING revision, clock_timestamp() AS now
-), recorded AS (
-    INSERT INTO events (session_id, revision, create_time, type, data)
-    SELECT $1, revision, now, 'round_failed', jsonb_build_object(
-        'turn', $3::int, 'round', $4::int, 'attempt', $5::int, 'reason', 'interrupted',
-        'detail', 'an interrupt with immediate delivery', 'retry_time', NULL) FROM held
-)
+    RETURNING revision, NULL::timestamptz AS retry_time, clock_timestamp() AS now
+), recorded AS ({_FAILURE})
 SELECT now FROM held"""
 
-_SET_ASIDE = """
-UPDATE sessions
-SET lease_owner = NULL, lease_epoch = lease_epoch + 1,
-    not_before = clock_timestamp() + $3 * interval '1 second'
+_RELEASE = f"""
+UPDATE sessions SET {RELEASED}, due_at = {due(open_turn="coalesce($3, clock_timestamp())")}
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 
-_UNSTORABLE = dict.fromkeys((0, *range(55296, 57344)), "�")
+_SET_ASIDE = f"""
+UPDATE sessions SET {RELEASED}, not_before = {_IN.format("$3")}
+WHERE session_id = $1 AND lease_epoch = $2
+RETURNING clock_timestamp() AS now"""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session as its new holder finds it. Its place is the newest round begun in the turn."""
+    """A session as its new holder finds it. Its place is the newest round begun in the turn; `interrupted`
+    says that a request of that round was cancelled for an interrupt. There are terms from the first turn on.
+    """
 
     session: Session
-    system_prompt: str | None
-    tool_specs_json: str | None
+    terms: Terms | None
     frame_tag: str
     turn_open: bool
     place: Place
+    interrupted: bool
     next_position: int
+    context_tokens: int
     rows: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """Interrupts that a summary stands for: how many, and source and time of the newest, oldest first."""
+
+    count: int
+    newest: tuple[tuple[str, datetime], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction writes. The summary belongs to the round of the last reply."""
+
+    summary: NewMessage
+    covers_through_position: int
+    place: Place
+    terms: Terms
+    handled_interrupts: int
+    # No model wrote the summary.
+    cut: bool
+    usage: Usage
 
 
 class Transcript:
@@ -193,12 +256,13 @@ class Transcript:
             rows = await connection.fetch(_LOAD_ROWS, lease.session_id)
         return Snapshot(
             session(row),
-            get(row, "system_prompt", str, None),
-            get(row, "tool_specs", str, None),
+            terms(row),
             get(row, "frame_tag", str),
             get(row, "turn_open", bool),
             Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
+            get(row, "interrupted", bool),
             get(row, "next_position", int),
+            get(row, "context_tokens", int),
             tuple(message(row) for row in rows),
         )
 
@@ -218,8 +282,32 @@ class Transcript:
         self, lease: Lease, next_position: int, place: Place, rows: Sequence[NewMessage], usage: Usage
     ) -> tuple[Message, ...]:
         """Append the model's last words of a turn, end the turn and release the session."""
-        ended = TurnEnd.ANSWERED.value
-        return await self._append(_APPEND_ANSWER, lease, next_position, place, rows, usage, ended)
+        ended = place.turn, TurnEnd.ANSWERED.value
+        return await self._append(_APPEND_ANSWER, lease, next_position, place, rows, usage, *ended)
+
+    async def compact(self, lease: Lease, next_position: int, made: Compaction) -> Message:
+        """Append a summary that is read in place of what it covers, and change what the turn runs with."""
+        (summary,) = await self._append(
+            _COMPACT,
+            lease,
+            next_position,
+            made.place,
+            [made.summary],
+            made.usage,
+            made.covers_through_position,
+            made.terms.system_prompt,
+            made.terms.notes,
+            made.handled_interrupts,
+            made.cut,
+        )
+        return replace(summary, covers_through_position=made.covers_through_position)
+
+    async def handled(self, session_id: SessionId, through_position: int, limit: int) -> Handled:
+        """The interrupts delivered up to a position, the newest so many of them in detail."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_HANDLED, session_id, through_position, limit)
+        newest = [(get(row, "source", str), get(row, "posted_at", datetime)) for row in reversed(rows)]
+        return Handled(get(rows[0], "all_of_them", int) if rows else 0, tuple(newest))
 
     async def _append(
         self,
@@ -231,20 +319,12 @@ class Transcript:
         usage: Usage,
         *more: object,
     ) -> tuple[Message, ...]:
-        rows = [_storable(row) for row in rows]
-        contents = [_columns(row.content) for row in rows]
+        rows = [storable(row) for row in rows]
         written = await self._write(
             statement,
             lease,
             next_position,
-            [row.message_id for row in rows],
-            [row.type.value for row in rows],
-            [row.source for row in rows],
-            [columns.text for columns in contents],
-            [row.reasoning for row in rows],
-            [columns.call_id for columns in contents],
-            [columns.tool_name for columns in contents],
-            [columns.is_error for columns in contents],
+            *arrays(rows),
             place.turn,
             place.round,
             usage.input_tokens,
@@ -254,7 +334,9 @@ class Transcript:
             *more,
         )
         now = get(written, "now", datetime)
-        return tuple(_placed(row, lease, next_position + n, place, now) for n, row in enumerate(rows))
+        return tuple(
+            placed(row, lease.session_id, next_position + n, place, now) for n, row in enumerate(rows)
+        )
 
     async def see(self, lease: Lease, interrupt_ids: Sequence[MessageId]) -> None:
         """Record that the model has begun to answer a request that contained these, not seen before."""
@@ -269,21 +351,14 @@ class Transcript:
         self, lease: Lease, place: Place, reason: RoundFailure, detail: str, pause_seconds: float
     ) -> None:
         """Record that a model request came to nothing, and release the session for a while."""
-        await self._write(
-            _FAIL_ROUND,
-            lease,
-            pause_seconds,
-            place.turn,
-            place.round,
-            place.attempt,
-            reason.value,
-            detail.translate(_UNSTORABLE),
-        )
+        await self._write(_FAIL_ROUND, lease, *_failure(place, reason, detail), pause_seconds)
 
-    async def interrupt_round(self, lease: Lease, place: Place, estimate: Usage) -> None:
-        """Record that a model request was cancelled so that an interrupt can be delivered."""
-        at = place.turn, place.round, place.attempt
-        await self._write(_INTERRUPT_ROUND, lease, *at, estimate.input_tokens, estimate.output_tokens)
+    async def fail_request(
+        self, lease: Lease, place: Place, reason: RoundFailure, detail: str, cost: Usage
+    ) -> None:
+        """Record that a model request came to nothing, and keep the session: it is asked again at once."""
+        failure = _failure(place, reason, detail)
+        await self._write(_FAIL_REQUEST, lease, *failure, cost.input_tokens, cost.output_tokens)
 
     async def set_aside(self, lease: Lease, pause_seconds: float) -> None:
         """Release the session for a while, with nothing else changed."""
@@ -306,54 +381,5 @@ class Transcript:
         return written
 
 
-class _Columns(NamedTuple):
-    text: str
-    call_id: str | None = None
-    tool_name: str | None = None
-    is_error: bool = False
-
-
-def _columns(content: Text | ToolCall | ToolResponse) -> _Columns:
-    match content:
-        case Text(text):
-            return _Columns(text)
-        case ToolCall(call_id, name, arguments_json):
-            return _Columns(arguments_json, call_id, name)
-        case ToolResponse(call_id, name, text, is_error):
-            return _Columns(text, call_id, name, is_error)
-        case unreachable:
-            assert_never(unreachable)
-
-
-def _storable(row: NewMessage) -> NewMessage:
-    """The row without what PostgreSQL cannot hold: what is shown to the model is what is stored."""
-
-    def clean(text: str) -> str:
-        return text.translate(_UNSTORABLE)
-
-    content: Text | ToolCall | ToolResponse
-    match row.content:
-        case Text(text):
-            content = Text(clean(text))
-        case ToolCall(call_id, name, arguments_json):
-            content = ToolCall(clean(call_id), clean(name), clean(arguments_json))
-        case ToolResponse(call_id, name, text, is_error):
-            content = ToolResponse(clean(call_id), clean(name), clean(text), is_error)
-        case unreachable:
-            assert_never(unreachable)
-    return replace(row, content=content, reasoning=clean(row.reasoning))
-
-
-def _placed(row: NewMessage, lease: Lease, position: int, place: Place, now: datetime) -> Message:
-    return Message(
-        row.message_id,
-        lease.session_id,
-        position,
-        row.type,
-        row.content,
-        place.turn,
-        place.round,
-        now,
-        row.source,
-        row.reasoning,
-    )
+def _failure(place: Place, reason: RoundFailure, detail: str) -> tuple[object, ...]:
+    return place.turn, place.round, place.attempt, reason.value, detail.translate(UNSTORABLE)

@@ -1,6 +1,7 @@
 """Tools: what an agent can do."""
 
-from agent_service.tools.protocol import Tool, ToolOutcome
+from agent_service.tools.builtin import NOTE
+from agent_service.tools.protocol import Tool, ToolOutcome, Traits
 from agent_service.tools.toolbox import Toolbox
 
-__all__ = ["Tool", "ToolOutcome", "Toolbox"]
+__all__ = ["NOTE", "Tool", "ToolOutcome", "Toolbox", "Traits"]

@@ -5,12 +5,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent_service.domain import JsonObject
 from agent_service.model import ToolSpec
-from agent_service.tools.protocol import Tool, ToolOutcome
+from agent_service.tools.protocol import Tool, ToolOutcome, Traits
+from agent_service.tools.wait import Wait
+
+NOTE = "note"
 
 
 class Now:
     """Tells the time."""
 
+    traits = Traits(repeatable=True)
     spec = ToolSpec(
         "now",
         "Tells the date and the time.",
@@ -34,8 +38,9 @@ class Now:
 class Note:
     """Takes a note. The call itself is the note: it stays in the transcript."""
 
+    traits = Traits(repeatable=True)
     spec = ToolSpec(
-        "note",
+        NOTE,
         "Writes down something worth remembering for a long time.",
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     )
@@ -48,4 +53,4 @@ class Note:
 
 
 def builtin_tools() -> tuple[Tool, ...]:
-    return Now(), Note()
+    return Now(), Wait(), Note()

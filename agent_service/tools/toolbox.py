@@ -5,17 +5,30 @@ from collections.abc import Sequence
 
 import structlog
 
-from agent_service.domain import ToolCall, ToolResponse
+from agent_service.domain import JsonObject, ToolCall, ToolResponse, cut
 from agent_service.model import ToolSpec
-from agent_service.tools.protocol import Tool, ToolOutcome
+from agent_service.tools.protocol import Tool, ToolOutcome, Traits
+from agent_service.tools.wait import Wait
 
 _log = structlog.get_logger(__name__)
 
+GRACE_SECONDS = 5.0
+
 
 class Toolbox:
-    def __init__(self, tools: Sequence[Tool], max_output_bytes: int) -> None:
+    """Runs tools within limits of time and of output. A tool that is cancelled has the grace to tidy up;
+    one that goes on after it is left behind, or it could hold up an agent for ever."""
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        max_output_bytes: int,
+        timeout_seconds: float,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
         self._tools = {tool.spec.name: tool for tool in tools}
         self._max_output_bytes = max_output_bytes
+        self._timeout_seconds, self._grace_seconds = timeout_seconds, grace_seconds
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -25,35 +38,78 @@ class Toolbox:
         """The tools of these names, all of them for no name."""
         return tuple(tool.spec for name, tool in self._tools.items() if name in (names or self._tools))
 
-    async def call(self, call: ToolCall, offered: Sequence[ToolSpec]) -> ToolResponse:
-        """Run a tool that was offered. Whatever goes wrong is the response."""
-        outcome = await self._outcome(call, {spec.name for spec in offered})
-        return ToolResponse(call.call_id, call.name, self._cut(outcome.content), outcome.is_error)
+    def cancellable(self, name: str) -> bool:
+        """Whether an interrupt with immediate delivery may cancel the tool."""
+        return self._traits(name).cancellable
 
-    async def _outcome(self, call: ToolCall, offered: set[str]) -> ToolOutcome:
-        there_are = offered & self._tools.keys()
-        if call.name not in there_are:
-            names = ", ".join(sorted(there_are))
+    def repeatable(self, name: str) -> bool:
+        """Whether the tool may run again after a crash that left its outcome unknown."""
+        return self._traits(name).repeatable
+
+    def wait_seconds(self, call: ToolCall, offered: Sequence[ToolSpec]) -> float | None:
+        """How long a valid call of the tool `wait` asks to wait; None for every other call."""
+        tool = self._offered(call.name, offered)
+        if not isinstance(tool, Wait):
+            return None
+        try:
+            return tool.seconds(call.arguments())
+        except ValueError:
+            return None
+
+    async def call(
+        self, call: ToolCall, offered: Sequence[ToolSpec], max_bytes: int | None = None
+    ) -> ToolResponse:
+        """Run a tool that was offered. Whatever goes wrong is the response, which is cut at `max_bytes` if
+        that is less than the service keeps of any."""
+        outcome = await self._checked(call, offered)
+        kept_bytes = self._max_output_bytes if max_bytes is None else min(max_bytes, self._max_output_bytes)
+        return ToolResponse(call.call_id, call.name, cut(outcome.content, kept_bytes), outcome.is_error)
+
+    async def _checked(self, call: ToolCall, offered: Sequence[ToolSpec]) -> ToolOutcome:
+        tool = self._offered(call.name, offered)
+        if tool is None:
+            names = ", ".join(sorted({spec.name for spec in offered} & self._tools.keys()))
             return ToolOutcome(f"There is no tool {call.name!r}. Tools: {names}.", is_error=True)
         try:
             arguments = call.arguments()
         except ValueError as error:
             return ToolOutcome(str(error), is_error=True)
-        try:
-            return await self._tools[call.name].call(arguments)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return ToolOutcome(f"The tool {call.name} was cancelled.", is_error=True)
-        except Exception:
-            _log.exception("tool failed", tool=call.name, call_id=call.call_id)
-            return ToolOutcome(f"The tool {call.name} failed.", is_error=True)
+        return await self._limited(tool, call, arguments)
 
-    def _cut(self, content: str) -> str:
-        """What fits, with a word that says so if it is not all."""
-        encoded = content.encode(errors="replace")
-        if len(encoded) <= self._max_output_bytes:
-            return content
-        kept = encoded[: self._max_output_bytes].decode(errors="ignore")
-        return f"{kept}\n[cut here: {len(encoded)} bytes, of which {self._max_output_bytes} are kept]"
+    async def _limited(self, tool: Tool, call: ToolCall, arguments: JsonObject) -> ToolOutcome:
+        own_seconds = tool.traits.timeout_seconds
+        seconds = self._timeout_seconds if own_seconds is None else own_seconds
+        running = asyncio.create_task(_outcome(tool, call, arguments))
+        try:
+            in_time, _ = await asyncio.wait({running}, timeout=seconds)
+        finally:
+            await self._stop(running, call)
+        if not in_time:
+            limit = " (SPARK_TOOL_TIMEOUT_SECONDS)" if own_seconds is None else ""
+            late = f"The tool {call.name} did not finish within {seconds:g} s{limit}."
+            return ToolOutcome(late, is_error=True)
+        if running.cancelled():
+            return ToolOutcome(f"The tool {call.name} was cancelled.", is_error=True)
+        return running.result()
+
+    async def _stop(self, running: asyncio.Task[ToolOutcome], call: ToolCall) -> None:
+        """Cancel a tool if it still runs, and wait until it has stopped, though not for ever."""
+        if running.cancel():
+            _, left_behind = await asyncio.wait({running}, timeout=self._grace_seconds)
+            if left_behind:
+                _log.warning("tool does not stop", tool=call.name, call_id=call.call_id)
+
+    def _offered(self, name: str, offered: Sequence[ToolSpec]) -> Tool | None:
+        return self._tools.get(name) if any(spec.name == name for spec in offered) else None
+
+    def _traits(self, name: str) -> Traits:
+        tool = self._tools.get(name)
+        return tool.traits if tool else Traits()
+
+
+async def _outcome(tool: Tool, call: ToolCall, arguments: JsonObject) -> ToolOutcome:
+    try:
+        return await tool.call(arguments)
+    except Exception:
+        _log.exception("tool failed", tool=call.name, call_id=call.call_id)
+        return ToolOutcome(f"The tool {call.name} failed.", is_error=True)

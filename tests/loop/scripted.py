@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from agent_service.domain import JsonObject, Lease, ReplicaId, RoundFailure, SessionId, Usage
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
-from agent_service.model import INNER_VOICE_MARK, Chunk, Model, ModelError, Request, ToolCallPiece
-from agent_service.tools import Toolbox
+from agent_service.model import (
+    INNER_VOICE_MARK,
+    SUMMARY_MARK,
+    Chunk,
+    Model,
+    ModelError,
+    Request,
+    ToolCallPiece,
+)
+from agent_service.tools import Tool, Toolbox
 from agent_service.tools.builtin import builtin_tools
 from tests.support import Store
 
@@ -53,12 +61,22 @@ class ScriptedModel:
     voice: list[Script] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     voice_requests: list[Request] = field(default_factory=list)
+    # Played for requests of a summary; none: it comes to nothing.
+    summaries: list[Script] = field(default_factory=list)
+    summary_requests: list[Request] = field(default_factory=list)
+    window: int | None = None
+
+    async def context_window(self) -> int | None:
+        return self.window
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         kept = Request(copy.deepcopy(request.messages), request.tools)
         if INNER_VOICE_MARK in str(request.messages[0]["content"]):
             self.voice_requests.append(kept)
             script = self.voice.pop(0) if self.voice else says("Go on.")
+        elif SUMMARY_MARK in str(request.messages[-1]["content"]):
+            self.summary_requests.append(kept)
+            script = self.summaries.pop(0) if self.summaries else [SCRIPT_OVER]
         else:
             self.requests.append(kept)
             script = self.agent.pop(0) if self.agent else [SCRIPT_OVER]
@@ -76,12 +94,14 @@ class ScriptedModel:
         return [request.messages for request in self.requests]
 
 
-def agent(store: Store, model: Model, stopping: asyncio.Event | None = None) -> Agent:
-    return Agent(
+def agent(
+    store: Store, model: Model, stopping: asyncio.Event | None = None, tools: Sequence[Tool] = ()
+) -> Agent:
+    return Agent.of(
         store.transcript,
         store.safe_points,
         lambda name: model,
-        Toolbox(builtin_tools(), max_output_bytes=1000),
+        Toolbox([*builtin_tools(), *tools], max_output_bytes=1000, timeout_seconds=60),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),
         stopping or asyncio.Event(),

@@ -10,7 +10,8 @@ from agent_service.domain import (
     SessionId,
 )
 from agent_service.loop.agent import ORPHANED
-from agent_service.model import Chunk
+from agent_service.model import Chunk, ToolSpec
+from agent_service.tools import ToolOutcome, Traits
 from tests.loop.checks import check_requests, rows
 from tests.loop.scripted import (
     Killed,
@@ -49,26 +50,34 @@ async def test_killed_while_the_agent_answers(store: Store, first_chunk: bool) -
     await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
 
 
-async def test_killed_between_a_call_and_its_response(store: Store) -> None:
-    session_id = await store.session()
-    doomed = agent(store, ScriptedModel([calls("now", "note")]))
-    replica = await store.replica()
-    (lease,) = await store.leases.claim_due(replica, 1)
+class Dig:
+    """A tool that kills its process the first time."""
 
-    class DeadlyTool:
-        spec = doomed.toolbox.specs(["note"])[0]
+    def __init__(self, repeatable: bool) -> None:
+        self.traits, self.runs = Traits(repeatable=repeatable), 0
+        self.spec = ToolSpec("dig", "Digs a hole.", {"type": "object"})
 
-        async def call(self, arguments: JsonObject) -> None:
+    async def call(self, arguments: JsonObject) -> ToolOutcome:
+        self.runs += 1
+        if self.runs == 1:
             raise Killed
+        return ToolOutcome("Dug.")
 
-    doomed.toolbox._tools["note"] = DeadlyTool()  # type: ignore[assignment]
+
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_killed_between_a_call_and_its_response(store: Store, repeatable: bool) -> None:
+    session_id = await store.session()
+    replica, dig = await store.replica(), Dig(repeatable)
+    doomed = agent(store, ScriptedModel([calls("dig", "dig")]), tools=[dig])
+    (lease,) = await store.leases.claim_due(replica, 1)
     with pytest.raises(Killed):
         await doomed.run(lease)
     await store.leases.sign_off(replica)
     nudge = await store.nudge(session_id)
 
     model = ScriptedModel([says("I see.")])
-    await agent(store, model).run(await take_over(store, session_id))
+    runs_before = dig.runs
+    await agent(store, model, tools=[dig]).run(await take_over(store, session_id))
 
     assert [kind for kind, _ in await rows(store, session_id)] == [
         "user",
@@ -79,7 +88,9 @@ async def test_killed_between_a_call_and_its_response(store: Store) -> None:
         "system",
         "assistant",
     ]
-    assert model.sent[0][-2]["content"] == ORPHANED
+    answers = [message["content"] for message in model.sent[0] if message["role"] == "tool"]
+    assert answers == ["Dug." if repeatable else ORPHANED] * 2
+    assert dig.runs - runs_before == (2 if repeatable else 0)
     await _check_after_a_crash(store, session_id, nudge.interrupt_id, model)
 
 

@@ -1,14 +1,31 @@
 """Interrupts with immediate delivery: they cancel what is in flight, and nothing else is lost."""
 
 import asyncio
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFailed, RoundFailure
-from agent_service.loop.agent import SKIPPED
-from agent_service.model import Chunk
-from agent_service.tools import ToolOutcome
+import pytest
+
+from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFailed, RoundFailure, SessionId
+from agent_service.loop.tool_run import MAX_PARALLEL, SKIPPED
+from agent_service.model import Chunk, ModelError
+from agent_service.tools import ToolOutcome, Traits
 from tests.loop.checks import check_requests, rows
-from tests.loop.scripted import ScriptedModel, agent, calls, run_turn, says
-from tests.support import Store
+from tests.loop.faults import Point, forget_pause, store_with
+from tests.loop.scripted import (
+    Script,
+    ScriptedModel,
+    agent,
+    calls,
+    die,
+    run_and_die,
+    run_turn,
+    says,
+    take_over,
+)
+from tests.support import Store, until
+
+UNAVAILABLE = ModelError(RoundFailure.MODEL_UNAVAILABLE, "HTTP 503")
 
 
 async def forever() -> None:
@@ -84,10 +101,12 @@ async def test_the_inner_voice_is_cancelled_and_asked_again(store: Store) -> Non
 
 async def test_calls_that_were_not_started_are_skipped_in_pairs(store: Store) -> None:
     session_id = await store.session()
-    model = ScriptedModel([calls("now", "note", "now", arguments='{"text": "x"}'), says("I stop.")])
+    names = ["note", *["now"] * MAX_PARALLEL]
+    model = ScriptedModel([calls(*names, arguments='{"text": "x"}'), says("I stop.")])
     interrupted = agent(store, model)
 
     class Posting:
+        traits = Traits()
         spec = interrupted.toolbox.specs(["note"])[0]
 
         async def call(self, arguments: JsonObject) -> ToolOutcome:
@@ -97,8 +116,8 @@ async def test_calls_that_were_not_started_are_skipped_in_pairs(store: Store) ->
     interrupted.toolbox._tools["note"] = Posting()
     await interrupted.run(await store.claim(session_id))
     answers = [message["content"] for message in model.sent[1] if message["role"] == "tool"]
-    assert answers[1:] == ["Noted.", SKIPPED]
-    assert (await store.kinds(session_id)).count("tool_call_started") == 2
+    assert (answers[0], answers[-1]) == ("Noted.", SKIPPED)
+    assert (await store.kinds(session_id)).count("tool_call_started") == MAX_PARALLEL
     check_requests(model.sent)
 
 
@@ -154,3 +173,125 @@ async def test_the_end_of_the_session_closes_the_request_at_once(store: Store) -
     await run_turn(store, session_id, ScriptedModel([[Chunk("It was "), end_and_hang]]))
     assert closed.is_set()
     assert (await store.kinds(session_id))[-1] == "session_changed"
+
+
+# ---- once in a round, whoever holds the session
+
+
+@dataclass
+class Onlooker:
+    """Knows how often somebody has looked whether an interrupt will not wait."""
+
+    store: Store
+    looks: int = 0
+
+    @property
+    def watched(self) -> Store:
+        return store_with(self.store, Point("safe_points", "immediate_waits", after=True), self._count)
+
+    async def _count(self) -> None:
+        self.looks += 1
+
+    async def post(self, session_id: SessionId) -> None:
+        """Post an interrupt with immediate delivery, and wait until it has been noticed."""
+        await self.store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+        await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until somebody has looked from now on."""
+        looks = self.looks
+
+        async def looked() -> bool:
+            # The first look may be on its way already.
+            return self.looks >= looks + 2
+
+        await until(looked)
+
+
+class Cancelling(NamedTuple):
+    """A session, and a script that is cancelled for an interrupt."""
+
+    session_id: SessionId
+    script: Script
+
+
+async def cancelling(store: Store) -> Cancelling:
+    session_id = await store.session()
+
+    async def post_and_hang() -> None:
+        await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
+        await forever()
+
+    return Cancelling(session_id, [Chunk("a"), post_and_hang])
+
+
+@pytest.mark.parametrize("speaker", ["voice", "agent"])
+async def test_a_request_tried_again_by_another_holder_is_not_cancelled_a_second_time(
+    store: Store, speaker: str
+) -> None:
+    onlooker = Onlooker(store)
+    session_id, cancelled = await cancelling(store)
+
+    async def post() -> None:
+        await onlooker.post(session_id)
+
+    scripts: list[Script] = [cancelled, [Chunk("b"), UNAVAILABLE], [Chunk("c"), post, Chunk("d")]]
+    voice, asked = (scripts, [says("Yes.")]) if speaker == "voice" else ([], scripts)
+    model = ScriptedModel(asked, voice)
+    await run_turn(onlooker.watched, session_id, model)
+    await forget_pause(store, session_id)
+    await run_turn(onlooker.watched, session_id, model)
+    kinds = await store.kinds(session_id)
+    assert kinds[-1] == "turn_ended"
+    assert kinds.count("round_failed") == 2
+    check_requests(model.sent)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_cancellation_counts_as_soon_as_it_is_committed(store: Store, after: bool) -> None:
+    onlooker = Onlooker(store)
+    session_id, cancelled = await cancelling(store)
+
+    async def post() -> None:
+        await onlooker.post(session_id)
+
+    again: list[Script] = [] if after else [cancelled]
+    model = ScriptedModel([cancelled, *again, [Chunk("b"), post, Chunk("c")]])
+    doomed = store_with(store, Point("transcript", "fail_request", after), die)
+    await run_and_die(doomed, session_id, model)
+    await agent(onlooker.watched, model).run(await take_over(store, session_id))
+    kinds = await store.kinds(session_id)
+    assert kinds.count("round_failed") == 1
+    assert kinds[-1] == "turn_ended"
+    check_requests(model.sent)
+
+
+async def test_the_next_round_and_the_round_after_the_inner_voice_may_be_cancelled_again(
+    store: Store,
+) -> None:
+    session_id, cancelled = await cancelling(store)
+    model = ScriptedModel([cancelled, calls("now"), cancelled, says("I stop.")], [cancelled, says("Go on.")])
+    await run_turn(store, session_id, model)
+    failed = [
+        (one.round, one.attempt)
+        for one in (event.happening for event in await store.streams.page(session_id, 0, 100))
+        if isinstance(one, RoundFailed)
+    ]
+    assert failed == [(0, 1), (1, 1), (2, 1)]
+    assert (await store.kinds(session_id))[-1] == "turn_ended"
+    check_requests(model.sent)
+
+
+async def test_what_a_safe_point_left_waiting_cancels_nothing(store: Store) -> None:
+    onlooker = Onlooker(store)
+    session_id = await store.session()
+    for n in range(3):
+        await store.nudge(session_id, f"{n} " * 1250, delivery=Delivery.IMMEDIATE)
+    script: Script = [Chunk("a"), onlooker.wait, *calls("now")]
+    model = ScriptedModel([script, script, says("I see.")], [[onlooker.wait, Chunk("Go on.")]], window=4000)
+    await run_turn(onlooker.watched, session_id, model)
+    kinds = await store.kinds(session_id)
+    assert "round_failed" not in kinds
+    assert kinds.count("interrupt_seen") == 3
+    assert SKIPPED not in str(model.sent[-1])
+    check_requests(model.sent)

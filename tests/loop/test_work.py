@@ -19,7 +19,7 @@ from agent_service.domain import (
 from agent_service.loop.work import Work
 from agent_service.model import ToolSpec
 from agent_service.store.safe_points import SafePoint
-from agent_service.tools import Tool, Toolbox, ToolOutcome
+from agent_service.tools import Tool, Toolbox, ToolOutcome, Traits
 from agent_service.tools.builtin import builtin_tools
 from tests.support import Store, assistant, call, response, user
 
@@ -27,6 +27,7 @@ from tests.support import Store, assistant, call, response, user
 class Light:
     """A tool whose schema is written in an order that nobody would sort it into."""
 
+    traits = Traits()
     spec = ToolSpec(
         "light",
         "Lights the lamp.",
@@ -38,7 +39,7 @@ class Light:
 
 
 def toolbox(*tools: Tool) -> Toolbox:
-    return Toolbox(tools or (Light(), *builtin_tools()), max_output_bytes=1000)
+    return Toolbox(tools or (Light(), *builtin_tools()), max_output_bytes=1000, timeout_seconds=60)
 
 
 async def hold(store: Store, lease: Lease, tools: Toolbox) -> Work:
@@ -47,12 +48,16 @@ async def hold(store: Store, lease: Lease, tools: Toolbox) -> Work:
 
 async def begin_turn(store: Store, session_id: SessionId) -> Work:
     work = await hold(store, await store.claim(session_id), toolbox())
-    enter(work, await store.safe_points.begin_turn(work.lease, work.next_position, work.frozen))
+    enter(
+        work, await store.safe_points.begin_turn(work.lease, work.next_position, work.next_terms, work.admit)
+    )
     return work
 
 
 async def begin_round(store: Store, work: Work) -> None:
-    enter(work, await store.safe_points.begin_round(work.lease, work.next_position, work.next_round))
+    enter(
+        work, await store.safe_points.begin_round(work.lease, work.next_position, work.next_round, work.admit)
+    )
 
 
 def enter(work: Work, point: SafePoint | None) -> None:
@@ -115,13 +120,11 @@ async def test_what_the_model_was_told_at_the_start_stays_byte_for_byte_whatever
     store: Store,
 ) -> None:
     session_id = await store.session()
-    before = await hold(store, await store.claim(session_id), toolbox())
-    assert [tool.name for tool in before.tools] == ["light", "now", "note"]
-    await store.transcript.release(before.lease)
     work = await begin_turn(store, session_id)
+    assert [tool.name for tool in work.tools] == ["light", "now", "wait", "note"]
     later = await hold(store, work.lease, toolbox(Light()))
-    assert later.system_prompt == work.system_prompt == before.system_prompt
-    assert sent(later.tools) == sent(work.tools) == sent(before.tools)
+    assert later.terms == work.terms
+    assert sent(later.tools) == sent(work.tools)
 
 
 @pytest.mark.parametrize("rows", [[assistant("Let me see."), call("a")], [call("a")]])

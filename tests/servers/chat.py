@@ -74,6 +74,10 @@ class ChatServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET "):
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            writer.close()
+            return
         headers = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
         asked = Asked(json.loads(await reader.readexactly(int(headers["content-length"]))), writer)
         writer.write(_HEAD)

@@ -5,7 +5,7 @@ import pytest
 from agent_service.domain import Interrupt, InterruptState, MessageId, SessionId, SessionMode, new_id
 from agent_service.errors import InterruptNotFound, InterruptNotPending, SessionNotFound
 from agent_service.store.safe_points import SafePoint
-from tests.support import Store, in_order, until
+from tests.support import Store, admit_all, in_order, until
 
 
 async def listed(store: Store, session_id: SessionId, *states: InterruptState) -> list[MessageId]:
@@ -18,7 +18,7 @@ async def one_of_each(store: Store, session_id: SessionId) -> dict[InterruptStat
     work = await store.open_turn(session_id)
     await store.transcript.see(work.lease, [seen.interrupt_id])
     delivered = await store.nudge(session_id, "delivered")
-    assert await store.safe_points.begin_round(work.lease, work.next_position, 2)
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all)
     superseded = await store.nudge(session_id, "superseded", coalesce_key="k")
     pending = await store.nudge(session_id, "pending", coalesce_key="k")
     cancelled = await store.nudge(session_id, "cancelled")
@@ -79,7 +79,7 @@ class TestAListing:
         with pytest.raises(SessionNotFound):
             await store.interrupts.page(SessionId(new_id()), 0, 10, ())
         with pytest.raises(SessionNotFound):
-            await store.streams.messages(SessionId(new_id()), 0, 10)
+            await store.streams.messages(SessionId(new_id()), 0, 10, 1000)
 
 
 class TestCancelling:
@@ -130,12 +130,12 @@ class TestCancelling:
             store,
             session_id,
             lambda: store.interrupts.cancel(nudge.interrupt_id),
-            lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+            lambda: store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all),
         )
         assert isinstance(cancelled, Interrupt)
         assert cancelled.state is InterruptState.CANCELLED
         assert isinstance(point, SafePoint)
-        assert point.delivered == ()
+        assert point.rows == ()
         assert "interrupt_delivered" not in await store.kinds(session_id)
         assert await store.outstanding(session_id) == 0
 
@@ -147,11 +147,11 @@ class TestCancelling:
         point, refused = await in_order(
             store,
             session_id,
-            lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+            lambda: store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all),
             lambda: store.interrupts.cancel(nudge.interrupt_id),
         )
         assert isinstance(point, SafePoint)
-        assert [delivered.interrupt_id for delivered in point.delivered] == [nudge.interrupt_id]
+        assert [row.message_id for row in point.rows] == [nudge.interrupt_id]
         assert isinstance(refused, InterruptNotPending)
         assert "interrupt_settled" not in await store.kinds(session_id)
         assert await store.outstanding(session_id) == 1

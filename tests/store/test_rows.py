@@ -7,6 +7,7 @@ import pytest
 
 from agent_service.domain import (
     Activity,
+    Compacted,
     Delivery,
     EventType,
     Happening,
@@ -34,7 +35,8 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.store.rows import get
-from tests.support import FROZEN, Store, assistant, call, deposit, response
+from agent_service.store.transcript import Compaction
+from tests.support import Store, admit_all, assistant, call, deposit, response, summary, terms
 
 CONFIG = SessionConfig(
     model="local",
@@ -91,23 +93,26 @@ async def test_every_kind_of_event_is_read_with_what_it_was_written_with(store: 
     session_id = await store.session()
     await store.nudge(session_id, "old", coalesce_key="k")
     nudge = await store.nudge(session_id, "new", coalesce_key="k")
+    before = (await store.sessions.get(session_id)).session
     lease = await store.claim(session_id)
-    await store.safe_points.begin_turn(lease, 1, FROZEN)
-    await store.safe_points.begin_round(lease, 2, 1)
+    await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    await store.safe_points.begin_round(lease, 2, 1, admit_all)
     await store.transcript.see(lease, [nudge.interrupt_id])
-    rows = [assistant("Let me see."), call("c1", arguments_json="{"), response("c1", "noon")]
+    rows = [assistant("Let me see."), call("c1", arguments_json="{")]
     place = Place(1, 1, 1)
     written = await store.transcript.append_reply(lease, 2, place, rows, Usage())
     await store.transcript.start_tools(lease, place, [ToolCall("c1", "now", "{")])
+    await store.transcript.append(lease, 4, place, [response("c1", "noon")], Usage())
+    made = Compaction(summary("So far."), 4, place, terms(before), 7, True, Usage())
+    compacted = await store.transcript.compact(lease, 5, made)
     await store.transcript.fail_round(lease, place, RoundFailure.BAD_REPLY, "it made\0no sense", 3600)
     ended = (await store.sessions.end(session_id)).session
 
     happened = [event.happening for event in await store.streams.page(session_id, 0, 100)]
 
     assert {_kind(happening) for happening in happened} == set(EventType)
-    assert [message for message in happened if isinstance(message, MessageAppended)] == [
-        MessageAppended(row) for row in written
-    ]
+    assert [row.message for row in happened if isinstance(row, MessageAppended)][:2] == list(written)
+    assert Compacted(compacted, 7, True) in happened
     assert TurnStarted(1) in happened
     assert RoundStarted(1, 1, 1) in happened
     assert ToolCallStarted(1, 1, "c1", "now") in happened
@@ -126,6 +131,7 @@ def _kind(happening: Happening) -> EventType:
         MessageAppended: EventType.MESSAGE_APPENDED,
         ToolCallStarted: EventType.TOOL_CALL_STARTED,
         RoundFailed: EventType.ROUND_FAILED,
+        Compacted: EventType.COMPACTED,
         TurnEnded: EventType.TURN_ENDED,
     }
     return happening.type if isinstance(happening, InterruptChanged) else kinds[type(happening)]

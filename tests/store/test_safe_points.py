@@ -3,22 +3,22 @@ import pytest
 from agent_service.domain import Delivery, InterruptState, Lease, Place, SessionMode, Usage
 from agent_service.errors import LeaseLost
 from agent_service.store.safe_points import SafePoint
-from tests.support import FROZEN, Store, assistant, in_order
+from tests.support import Store, admit_all, assistant, in_order, terms
 
 
 async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: Store) -> None:
     session_id = await store.session()
     first, second = await store.nudge(session_id, "one"), await store.nudge(session_id, "two")
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, FROZEN)
+    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
     assert point
     assert point.place == Place(1, 0, 1)
-    assert [i.interrupt_id for i in point.delivered] == [first.interrupt_id, second.interrupt_id]
-    assert [i.position for i in point.delivered] == [1, 2]
+    assert [row.message_id for row in point.rows] == [first.interrupt_id, second.interrupt_id]
+    assert [row.position for row in point.rows] == [1, 2]
     kinds = await store.kinds(session_id)
     assert kinds[3:] == ["turn_started", "interrupt_delivered", "interrupt_delivered"]
-    for delivered in point.delivered:
-        assert await store.streams.interrupt(delivered.interrupt_id) == delivered
+    for row in point.rows:
+        assert await store.streams.interrupt(row.message_id) == row.content
 
 
 async def test_delivery_leaves_the_interrupt_outstanding_until_it_is_seen(store: Store) -> None:
@@ -36,23 +36,23 @@ async def test_next_turn_waits_for_a_turns_start(store: Store) -> None:
     work = await store.open_turn(session_id)
     later = await store.nudge(session_id, "later", delivery=Delivery.NEXT_TURN)
     now = await store.nudge(session_id, "now")
-    point = await store.safe_points.begin_round(work.lease, work.next_position, 1)
+    point = await store.safe_points.begin_round(work.lease, work.next_position, 1, admit_all)
     assert point
-    assert [i.interrupt_id for i in point.delivered] == [now.interrupt_id]
+    assert [row.message_id for row in point.rows] == [now.interrupt_id]
     await store.transcript.see(work.lease, [now.interrupt_id])
     await store.transcript.append_answer(
         work.lease, work.next_position + 1, work.place, [assistant("Done.")], Usage()
     )
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, work.next_position + 2, FROZEN)
+    point = await store.safe_points.begin_turn(lease, work.next_position + 2, terms, admit_all)
     assert point
-    assert [i.interrupt_id for i in point.delivered] == [later.interrupt_id]
+    assert [row.message_id for row in point.rows] == [later.interrupt_id]
 
 
 async def test_a_round_tried_again_is_the_same_round_in_a_new_attempt(store: Store) -> None:
     work = await store.open_turn(await store.session())
-    again = await store.safe_points.begin_round(work.lease, work.next_position, 1)
-    after = await store.safe_points.begin_round(work.lease, work.next_position, 2)
+    again = await store.safe_points.begin_round(work.lease, work.next_position, 1, admit_all)
+    after = await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all)
     assert again
     assert after
     assert (again.place, after.place) == (Place(1, 1, 2), Place(1, 2, 1))
@@ -62,9 +62,9 @@ async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(sto
     session_id = await store.session()
     nudge = await store.overdue(session_id)
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, FROZEN)
+    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
     assert point
-    assert point.delivered == ()
+    assert point.rows == ()
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
     assert await store.outstanding(session_id) == 0
 
@@ -73,7 +73,7 @@ async def test_without_something_due_no_turn_starts_and_the_session_is_released(
     session_id = await store.session(SessionMode.ON_INTERRUPT)
     await store.overdue(session_id)
     lease = await store.claim(session_id)
-    assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
+    assert await store.safe_points.begin_turn(lease, 1, terms, admit_all) is None
     assert "turn_started" not in await store.kinds(session_id)
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
@@ -84,10 +84,10 @@ async def test_a_session_that_may_not_work_is_released_with_its_turn_open(store:
     async with store.database.connection() as connection:
         await connection.execute("UPDATE sessions SET state = 'paused' WHERE session_id = $1", session_id)
     nudge = await store.nudge(session_id)
-    assert await store.safe_points.begin_round(work.lease, work.next_position, 2) is None
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all) is None
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
     with pytest.raises(LeaseLost):
-        await store.safe_points.begin_round(work.lease, work.next_position, 2)
+        await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all)
 
 
 async def test_a_safe_point_that_waits_for_the_lock_delivers_what_was_deposited_meanwhile(
@@ -100,10 +100,10 @@ async def test_a_safe_point_that_waits_for_the_lock_delivers_what_was_deposited_
         store,
         session_id,
         lambda: store.nudge(session_id),
-        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all),
     )
     assert isinstance(point, SafePoint)
-    assert [i.interrupt_id for i in point.delivered] == [nudge.interrupt_id]
+    assert [row.message_id for row in point.rows] == [nudge.interrupt_id]
     await store.kinds(session_id)
 
 
@@ -127,7 +127,7 @@ async def test_a_safe_point_that_waits_for_the_lock_is_refused_once_somebody_els
         store,
         session_id,
         take,
-        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2),
+        lambda: store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all),
     )
     assert isinstance(refused, LeaseLost)
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
@@ -136,7 +136,7 @@ async def test_a_safe_point_that_waits_for_the_lock_is_refused_once_somebody_els
 async def test_a_holder_with_a_stale_view_of_the_transcript_is_refused(store: Store) -> None:
     work = await store.open_turn(await store.session())
     with pytest.raises(LeaseLost):
-        await store.safe_points.begin_round(work.lease, work.next_position - 1, 2)
+        await store.safe_points.begin_round(work.lease, work.next_position - 1, 2, admit_all)
 
 
 async def _lapse(store: Store, lease: Lease) -> None:

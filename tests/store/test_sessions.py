@@ -15,7 +15,7 @@ from agent_service.domain import (
     new_id,
 )
 from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
-from tests.support import FROZEN, Store, call, in_order, response
+from tests.support import Store, admit_all, call, in_order, response, terms
 
 
 def new_session(
@@ -70,7 +70,7 @@ async def test_the_end_settles_everything_that_is_open_and_nothing_follows_it(st
     rows = [call("a"), call("b")]
     await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
     await store.transcript.append(work.lease, work.next_position + 2, work.place, [response("a")], Usage())
-    await store.safe_points.begin_round(work.lease, work.next_position + 3, 2)
+    await store.safe_points.begin_round(work.lease, work.next_position + 3, 2, admit_all)
 
     ended = await store.sessions.end(session_id)
 
@@ -133,7 +133,7 @@ async def test_a_pause_keeps_everything_and_a_resume_goes_on_at_once(store: Stor
     paused = await store.sessions.pause(session_id)
     nudge = await store.nudge(session_id)
     assert paused.session.state is SessionState.PAUSED
-    assert await store.safe_points.begin_round(work.lease, work.next_position, 2) is None
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all) is None
     assert await store.leases.claim_due(await store.replica(), 10) == []
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
 
@@ -148,7 +148,7 @@ async def test_a_resumed_session_that_waits_for_interrupts_goes_on_waiting(store
     await store.sessions.pause(session_id)
     await store.sessions.resume(session_id)
     lease = await store.claim(session_id)
-    assert await store.safe_points.begin_turn(lease, 1, FROZEN) is None
+    assert await store.safe_points.begin_turn(lease, 1, terms, admit_all) is None
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
 

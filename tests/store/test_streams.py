@@ -72,6 +72,9 @@ async def test_an_unknown_interrupt_is_named(store: Store) -> None:
         await store.streams.interrupt(MessageId(new_id()))
 
 
+MANY = 1024 * 1024
+
+
 async def test_the_rows_of_a_transcript_are_read_by_position_without_what_has_none(store: Store) -> None:
     session_id = await store.session()
     nudge = await store.nudge(session_id)
@@ -79,10 +82,26 @@ async def test_the_rows_of_a_transcript_are_read_by_position_without_what_has_no
     await store.nudge(session_id, "pending")
     rows = [assistant("First."), assistant("Second.")]
     await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
-    whole = await store.streams.messages(session_id, 0, 100)
+    whole = await store.streams.messages(session_id, 0, 100, MANY)
     assert [row.position for row in whole] == [1, 2, 3, 4]
     assert whole[0].message_id == nudge.interrupt_id
     assert isinstance(whole[0].content, Interrupt)
-    paged = await store.streams.messages(session_id, 0, 3)
-    paged += await store.streams.messages(session_id, paged[-1].position, 3)
+    paged = await store.streams.messages(session_id, 0, 3, MANY)
+    paged += await store.streams.messages(session_id, paged[-1].position, 3, MANY)
     assert paged == whole
+
+
+@pytest.mark.parametrize(
+    ("sizes", "read"),
+    [((9, 9, 9), 3), ((1, 10, 1, 1), 3), ((5, 5, 5), 3), ((99, 1, 1), 2), ((6, 6, 6, 6), 3)],
+)
+async def test_of_rows_that_are_too_long_together_one_more_is_read(
+    store: Store, sizes: tuple[int, ...], read: int
+) -> None:
+    """One more tells that there are more."""
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    rows = [assistant("x" * size) for size in sizes]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
+    page = await store.streams.messages(session_id, work.next_position - 1, 100, 10)
+    assert len(page) == read

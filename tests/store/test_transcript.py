@@ -13,13 +13,13 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from tests.support import (
-    FROZEN,
     Store,
     assistant,
     call,
     deposit,
     in_order,
     response,
+    terms,
     user,
 )
 
@@ -213,8 +213,5 @@ async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
     snapshot = await store.transcript.load(work.lease)
-    assert (snapshot.system_prompt, snapshot.tool_specs_json) == (
-        FROZEN.system_prompt,
-        FROZEN.tool_specs_json,
-    )
+    assert snapshot.terms == terms(snapshot.session)
     assert snapshot.place == Place(1, 1, 1)

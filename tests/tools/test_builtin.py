@@ -6,8 +6,12 @@ from agent_service.domain import Json
 from agent_service.tools.builtin import Note, Now, builtin_tools
 
 
-def test_every_agent_can_tell_the_time_and_take_notes() -> None:
-    assert {tool.spec.name for tool in builtin_tools()} == {"now", "note"}
+def test_every_agent_can_tell_the_time_wait_and_take_notes() -> None:
+    assert [tool.spec.name for tool in builtin_tools()] == ["now", "wait", "note"]
+
+
+def test_what_is_built_in_may_run_again_after_a_crash() -> None:
+    assert all(tool.traits.repeatable for tool in builtin_tools())
 
 
 async def test_now_tells_the_time_with_its_zone() -> None:

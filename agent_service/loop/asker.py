@@ -1,0 +1,114 @@
+"""Asks models for a session: shows their words as they come, and cancels a request that is not wanted."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from agent_service.domain import RoundFailure, Speaker, Usage
+from agent_service.errors import ConfigNotFound
+from agent_service.loop import prompt
+from agent_service.loop.conversation import voice_messages
+from agent_service.loop.deltas import Deltas
+from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
+from agent_service.loop.window import UNKNOWN, Window, tokens
+from agent_service.loop.work import Work
+from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
+from agent_service.store.transcript import Transcript
+from agent_service.wakeups import Wakeups
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asking raises ModelError where the request came to nothing, LeaseLost where the session is no longer
+    ours, and Unavailable where nobody knows what was written."""
+
+    transcript: Transcript
+    # The model of a name. Raises ConfigNotFound.
+    model: Callable[[str], Model]
+    wakeups: Wakeups
+    interruption: Interruption
+
+    async def window(self, work: Work) -> Window:
+        """The context window of the models that the session runs with: of two the narrower one."""
+        names = {work.config.model}
+        if not work.config.disable_inner_voice:
+            names.add(work.config.inner_voice_model or work.config.model)
+        try:
+            models = [self.model(name) for name in names]
+        except ConfigNotFound:
+            return UNKNOWN
+        known = await asyncio.gather(*(model.context_window() for model in models))
+        return Window(min((tokens for tokens in known if tokens), default=None))
+
+    async def reply(self, work: Work, speaker: Speaker) -> Reply:
+        """Ask the agent's model, or its inner voice. An interrupt with immediate delivery cancels the
+        request, once in a round: that is told, and Interrupted is raised."""
+        request, fold = self._request(work, speaker), ReplyFold()
+        heeded = None if work.interrupted else work.revision
+        try:
+            async with self.interruption.of(work.lease, heeded):
+                return await self._stream(work, speaker, request, fold)
+        except Interrupted:
+            why = "an interrupt with immediate delivery"
+            cost = _estimate(request, fold)
+            await self.transcript.fail_request(work.lease, work.place, RoundFailure.INTERRUPTED, why, cost)
+            work.interrupted = True
+            raise
+
+    async def summary(self, work: Work, request: Request) -> Reply:
+        """Ask the agent's model for a summary. Nobody watches, no interrupt cancels it, and it sees nothing:
+        what it is shown is for compaction only."""
+        fold = ReplyFold()
+        async with (
+            self.interruption.of(work.lease, after_revision=None),
+            aclosing(self._model(work, Speaker.ASSISTANT).stream(request)) as chunks,
+        ):
+            async for chunk in chunks:
+                fold.add(chunk)
+        return _counted(fold)
+
+    def _request(self, work: Work, speaker: Speaker) -> Request:
+        if speaker is Speaker.ASSISTANT:
+            return Request(work.messages(), work.tools)
+        tag, instruction = work.frame_tag, work.config.inner_voice_prompt
+        told = prompt.inner_voice_prompt(work.goal, tag, instruction)
+        return Request(voice_messages(told, prompt.OPENING_LINE, tag, work.rows))
+
+    async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> Reply:
+        """Show a model's words as they come. What the agent's request contains is seen at the first chunk of
+        the reply, which is committed before anything of the answer is."""
+        shown = bool(work.unseen) and speaker is Speaker.ASSISTANT
+        deltas = Deltas(work.place, speaker)
+        async with aclosing(self._model(work, speaker).stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.begun and shown and work.unseen:
+                    await to_its_end(self._see(work))
+                fold.add(chunk)
+                for delta in deltas.of(chunk):
+                    self.wakeups.say(work.lease.session_id, delta)
+        if shown and work.unseen:
+            raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
+        return _counted(fold)
+
+    async def _see(self, work: Work) -> None:
+        await self.transcript.see(work.lease, work.unseen)
+        work.unseen.clear()
+
+    def _model(self, work: Work, speaker: Speaker) -> Model:
+        of_voice = work.config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
+        try:
+            return self.model(of_voice or work.config.model)
+        except ConfigNotFound as error:
+            raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
+
+
+def _counted(fold: ReplyFold) -> Reply:
+    reply = fold.reply()
+    return replace(reply, usage=replace(reply.usage, model_requests=1))
+
+
+def _estimate(request: Request, fold: ReplyFold) -> Usage:
+    """What a cancelled request may have cost."""
+    asked = sum(tokens(str(message.get("content", ""))) for message in request.messages)
+    return Usage(input_tokens=asked, output_tokens=tokens("".join(fold.text + fold.reasoning)))
