@@ -4,7 +4,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Never
 from uuid import UUID
 
 import structlog
@@ -15,8 +14,15 @@ from agent_service.errors import SparkError
 from agent_service.rpc.convert import fields
 from agent_service.rpc.convert.event import message_proto
 from agent_service.rpc.convert.interrupt import deposit, interrupt_proto, interrupt_states
-from agent_service.rpc.convert.page import Listing
-from agent_service.rpc.convert.session import labels, new_session, reading_proto, session_states
+from agent_service.rpc.convert.page import MAX_BYTES, Listing
+from agent_service.rpc.convert.session import (
+    SessionChecks,
+    labels,
+    new_session,
+    reading_proto,
+    session_states,
+)
+from agent_service.rpc.convert.update import session_change
 from agent_service.rpc.status import internal_error, status_of
 from agent_service.rpc.streams import LiveStreams
 from agent_service.settings import Limits
@@ -52,6 +58,8 @@ from spark.agent.v1.agent_service_pb2 import (
     ResumeSessionResponse,
     StreamTranscriptRequest,
     StreamTranscriptResponse,
+    UpdateSessionRequest,
+    UpdateSessionResponse,
     WatchInterruptRequest,
     WatchInterruptResponse,
 )
@@ -78,11 +86,11 @@ class AgentService(AgentServiceServicer):
         """The first known model is the one of a session that names none."""
         self._sessions, self._deposits, self._interrupts = sessions, deposits, interrupts
         self._streams, self._live_streams, self._limits = streams, live_streams, limits
-        self._known_models, self._known_tools = known_models, known_tools
+        self._checks = SessionChecks(limits, known_models, known_tools)
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     async def CreateSession(self, request: CreateSessionRequest, context: object) -> CreateSessionResponse:
-        new = new_session(request, self._limits, self._known_models, self._known_tools)
+        new = new_session(request, self._checks)
         return CreateSessionResponse(session=reading_proto(await self._sessions.create(new)))
 
     async def GetSession(self, request: GetSessionRequest, context: object) -> GetSessionResponse:
@@ -97,6 +105,11 @@ class AgentService(AgentServiceServicer):
         found = await self._sessions.page(listing.limit, before, states, with_labels)
         shown, token = listing.page(found, reading_proto, lambda last: last.session.session_id.int)
         return ListSessionsResponse(sessions=shown, next_page_token=token)
+
+    async def UpdateSession(self, request: UpdateSessionRequest, context: object) -> UpdateSessionResponse:
+        session_id = fields.session_id("session.session_id", request.session.session_id)
+        change = session_change(request, self._checks)
+        return UpdateSessionResponse(session=reading_proto(await self._sessions.update(session_id, change)))
 
     async def PauseSession(self, request: PauseSessionRequest, context: object) -> PauseSessionResponse:
         session_id = fields.session_id("session_id", request.session_id)
@@ -113,7 +126,7 @@ class AgentService(AgentServiceServicer):
     async def ListMessages(self, request: ListMessagesRequest, context: object) -> ListMessagesResponse:
         session_id = fields.session_id("session_id", request.session_id)
         listing = Listing("ListMessages", str(session_id), request.page_size, request.page_token)
-        found = await self._streams.messages(session_id, listing.after, listing.limit)
+        found = await self._streams.messages(session_id, listing.after, listing.limit, MAX_BYTES)
         shown, token = listing.page(found, message_proto, lambda last: last.position)
         return ListMessagesResponse(messages=shown, next_page_token=token)
 
@@ -158,12 +171,6 @@ class AgentService(AgentServiceServicer):
     ) -> AsyncGenerator[WatchInterruptResponse, None]:
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
         return self._live_streams.interrupt(interrupt_id)
-
-    # The generated methods do the same, but are abstract to type checkers.
-    async def _not_served_yet(self, request: object, context: object) -> Never:
-        raise NotImplementedError
-
-    UpdateSession = _not_served_yet
 
     async def _deposit(self, item: Deposit) -> DepositResult:
         """One item of a batch, which fails alone."""

@@ -22,6 +22,7 @@ from spark.agent.v1.agent_service_pb2 import GetSessionRequest
 Context: TypeAlias = "grpc.aio.ServicerContext[GetSessionRequest, bytes]"
 Unary: TypeAlias = Callable[[GetSessionRequest, Context], Awaitable[bytes]]
 Streaming: TypeAlias = Callable[[GetSessionRequest, Context], AsyncGenerator[bytes, None]]
+Talking: TypeAlias = Callable[[AsyncIterator[GetSessionRequest], Context], AsyncGenerator[bytes, None]]
 
 MALFORMED = b"\xff\xff\xff"
 PING = GetSessionRequest(session_id="ping").SerializeToString()
@@ -31,8 +32,8 @@ PING = GetSessionRequest(session_id="ping").SerializeToString()
 class Client:
     channel: grpc.aio.Channel
 
-    def ask(self, request: bytes = PING, service: str = "spark.test.Echo") -> Awaitable[bytes]:
-        return self.channel.unary_unary(f"/{service}/Ask")(request, timeout=10)
+    def ask(self, request: bytes = PING) -> Awaitable[bytes]:
+        return self.channel.unary_unary("/spark.test.Echo/Ask")(request, timeout=10)
 
     def stream(self, request: bytes = PING) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
         return self.channel.unary_stream("/spark.test.Echo/Stream")(request, timeout=30)
@@ -40,20 +41,20 @@ class Client:
 
 @asynccontextmanager
 async def serving(
-    unary: Unary | None = None, streaming: Streaming | None = None, write_seconds: float = 60
+    unary: Unary | None = None,
+    streaming: Streaming | None = None,
+    talking: Talking | None = None,
+    write_seconds: float = 60,
 ) -> AsyncIterator[Client]:
     handlers: dict[str, grpc.RpcMethodHandler[GetSessionRequest, bytes]] = {}
     if unary:
         handlers["Ask"] = grpc.unary_unary_rpc_method_handler(unary, GetSessionRequest.FromString)
     if streaming:
         handlers["Stream"] = grpc.unary_stream_rpc_method_handler(streaming, GetSessionRequest.FromString)
-    server = grpc.aio.server(interceptors=[StatusInterceptor("spark", write_seconds)])
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(service, handlers)
-            for service in ("spark.test.Echo", "other.Echo")
-        ]
-    )
+    if talking:
+        handlers["Talk"] = grpc.stream_stream_rpc_method_handler(talking, GetSessionRequest.FromString)
+    server = grpc.aio.server(interceptors=[StatusInterceptor(write_seconds)])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("spark.test.Echo", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -70,6 +71,13 @@ async def echo(request: GetSessionRequest, context: Context) -> bytes:
 async def count(request: GetSessionRequest, context: Context) -> AsyncGenerator[bytes, None]:
     for number in range(3):
         yield b"%d" % number
+
+
+async def echo_each(
+    requests: AsyncIterator[GetSessionRequest], context: Context
+) -> AsyncGenerator[bytes, None]:
+    async for request in requests:
+        yield request.session_id.encode()
 
 
 def raising(error: Exception) -> Unary:
@@ -197,13 +205,26 @@ async def test_an_abort_of_grpc_passes() -> None:
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "no such thing")
 
 
-async def test_other_services_pass_untouched() -> None:
-    with capture_logs() as logs:
-        async with serving(raising(SessionNotFound(uuid4()))) as client:
+async def test_a_call_without_a_request_is_refused_and_not_left_waiting() -> None:
+    async with serving(echo, count) as client:
+        for method in ("Ask", "Stream"):
+            call = client.channel.stream_stream(f"/spark.test.Echo/{method}")([], timeout=10)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.ask(service="other.Echo")
-    assert caught.value.code() is grpc.StatusCode.UNKNOWN
-    assert logs == []
+                await call.read()
+            refused = rich_status(caught.value)
+            assert refused.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+            assert refused.message == "the request is missing"
+
+
+async def test_a_stream_of_requests_is_decoded_one_by_one() -> None:
+    async with serving(talking=echo_each) as client:
+        talk = client.channel.stream_stream("/spark.test.Echo/Talk")
+        call = talk([PING, PING, MALFORMED], timeout=10)
+        assert [await call.read(), await call.read()] == [b"ping", b"ping"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert await talk([], timeout=10).read() is grpc.aio.EOF
+    assert rich_status(caught.value).message == "the request cannot be decoded"
 
 
 async def test_a_client_that_goes_away_closes_the_stream_at_once() -> None:

@@ -22,7 +22,7 @@ from spark.agent.v1.agent_service_pb2 import (
 )
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceServicer, AgentServiceStub
 from tests.rpc.conftest import Door, open_door
-from tests.support import Store, until_blocked
+from tests.support import Store, until, until_blocked
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -113,6 +113,33 @@ async def test_malformed_bytes_of_a_client_are_an_invalid_request(door: Door) ->
         await call(b"\xff\xff\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == "the request cannot be decoded"
+
+
+async def test_malformed_bytes_are_an_invalid_request_to_health_and_reflection_too(door: Door) -> None:
+    for method in ("health.v1.Health/Check", "reflection.v1.ServerReflection/ServerReflectionInfo"):
+        call = door.channel.stream_stream(f"/grpc.{method}")([b"\xff"])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details() == "the request cannot be decoded"
+
+
+async def test_a_server_that_crashed_is_replaced_at_its_port_with_the_watches_cut(door: Door) -> None:
+    stub = HealthStub(door.channel)
+    watch = stub.Watch(HealthCheckRequest(), timeout=30)
+    await watch.read()
+    with pytest.raises(grpc.aio.AioRpcError):
+        # Of a method whose name is no text grpc's loop dies.
+        await door.channel.unary_unary(b"/spark.\xff/Get")(b"")
+    assert await code_of(watch) is grpc.StatusCode.UNAVAILABLE
+
+    async def serving() -> bool:
+        try:
+            return (await stub.Check(HealthCheckRequest())).status == SERVING
+        except grpc.aio.AioRpcError:
+            return False
+
+    await until(serving)
 
 
 async def test_a_request_of_more_than_4_mib_is_refused(door: Door) -> None:

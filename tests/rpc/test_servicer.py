@@ -15,7 +15,6 @@ from spark.agent.v1.agent_service_pb2 import (
     ListSessionsRequest,
     PauseSessionRequest,
     ResumeSessionRequest,
-    UpdateSessionRequest,
 )
 from spark.agent.v1.interrupt_pb2 import (
     INTERRUPT_STATE_CANCELLED,
@@ -28,7 +27,6 @@ from spark.agent.v1.session_pb2 import (
     SESSION_STATE_ACTIVE,
     SESSION_STATE_ENDED,
     SESSION_STATE_PAUSED,
-    Session,
     SessionConfig,
 )
 from tests.rpc.calls import created, deposited, nudge, reason, refused, violated
@@ -290,10 +288,3 @@ async def test_pausing_what_is_no_session_is_refused(
     ):
         code, _, _ = await refused(call)
         assert code is expected
-
-
-async def test_a_method_that_is_not_served_yet_says_so(door: Door) -> None:
-    call = door.stub.UpdateSession(UpdateSessionRequest(session=Session(session_id=str(uuid4()))))
-    code, why, status = await refused(call)
-    assert (code, why) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-    assert status.message == "this method is not served yet"

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from agent_service.domain import (
+    Compacted,
     DeltaKind,
     Event,
     EventType,
@@ -88,6 +89,12 @@ def event_proto(event: Event) -> event_pb2.Event:
             _set_interrupt(proto, changed)
         case RoundFailed() as failed:
             proto.round_failed.MergeFrom(_round_failed_proto(failed))
+        case Compacted(summary, handled_interrupts, cut):
+            proto.compacted.MergeFrom(
+                event_pb2.Compacted(
+                    summary=message_proto(summary), handled_interrupts=handled_interrupts, cut=cut
+                )
+            )
         case TurnEnded(turn, reason):
             proto.turn_ended.MergeFrom(event_pb2.TurnEnded(turn=turn, reason=_TURN_END_NUMBERS[reason]))
         case _:

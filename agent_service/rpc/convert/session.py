@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -35,23 +35,63 @@ _MODES = enums.members(_MODE_NUMBERS, unset=SessionMode.AUTONOMOUS)
 _ACTIVITY_NUMBERS = enums.numbers(Activity, session_pb2.Activity.Value, "ACTIVITY")
 
 
-def new_session(
-    request: agent_service_pb2.CreateSessionRequest,
-    limits: Limits,
-    known_models: tuple[str, ...],
-    known_tools: tuple[str, ...],
-) -> NewSession:
-    """Check a request for a session. The first known model is the one of a session that names none.
+@dataclass(frozen=True, slots=True)
+class SessionChecks:
+    """What a caller may say of a session, field by field: of a new one, or of one that is to be changed.
 
-    Raises InvalidField, ConfigNotFound.
+    The first known model is the one of a session that names none. The checks raise InvalidField, and
+    ConfigNotFound for a model or a tool that the service does not have.
     """
+
+    limits: Limits
+    known_models: tuple[str, ...]
+    known_tools: tuple[str, ...]
+
+    def display_name(self, sent: session_pb2.Session) -> str:
+        return fields.line("session.display_name", sent.display_name)
+
+    def goal(self, sent: session_pb2.Session) -> str:
+        return fields.required_text("session.goal", sent.goal, self.limits.max_text_bytes)
+
+    def labels(self, sent: session_pb2.Session) -> dict[str, str]:
+        return labels("session.labels", sent.labels)
+
+    def config(self, sent: session_pb2.Session) -> SessionConfig:
+        field, config = "session.config", sent.config
+        model = _known("model", f"{field}.model", config.model, self.known_models)
+        return SessionConfig(
+            model=model or self.known_models[0],
+            inner_voice_model=_known(
+                "model", f"{field}.inner_voice_model", config.inner_voice_model, self.known_models
+            ),
+            tools=self._tools(f"{field}.tools", config.tools),
+            inner_voice_prompt=fields.text(
+                f"{field}.inner_voice_prompt", config.inner_voice_prompt, self.limits.max_text_bytes
+            ),
+            disable_inner_voice=config.disable_inner_voice,
+            mode=fields.member(f"{field}.mode", config.mode, _MODES),
+            cooldown=fields.duration(f"{field}.cooldown", config.cooldown, MAX_COOLDOWN),
+            max_rounds_per_turn=fields.not_negative(
+                f"{field}.max_rounds_per_turn", config.max_rounds_per_turn
+            ),
+            max_turns=fields.not_negative(f"{field}.max_turns", config.max_turns),
+            token_budget=fields.not_negative(f"{field}.token_budget", config.token_budget),
+        )
+
+    def _tools(self, field: str, sent: Iterable[str]) -> tuple[str, ...]:
+        tools = tuple(_known("tool", field, name, self.known_tools) for name in sent)
+        if len(set(tools)) < len(tools) or "" in tools:
+            raise invalid(field, "has an empty name, or a name twice")
+        return tools
+
+
+def new_session(request: agent_service_pb2.CreateSessionRequest, checks: SessionChecks) -> NewSession:
+    """Check a request for a session. Raises InvalidField, ConfigNotFound."""
     if not request.HasField("session"):
         raise invalid("session", "is required")
     sent = request.session
-    goal = fields.required_text("session.goal", sent.goal, limits.max_text_bytes)
-    config = _config("session.config", sent.config, limits, known_models, known_tools)
-    display_name = fields.line("session.display_name", sent.display_name)
-    own_labels = labels("session.labels", sent.labels)
+    goal, config = checks.goal(sent), checks.config(sent)
+    display_name, own_labels = checks.display_name(sent), checks.labels(sent)
     return NewSession(
         display_name=display_name,
         goal=goal,
@@ -74,34 +114,6 @@ def labels(field: str, sent: Mapping[str, str]) -> dict[str, str]:
 
 def session_states(field: str, sent: Iterable[int]) -> tuple[SessionState, ...]:
     return tuple(fields.member(field, number, _STATES) for number in sent)
-
-
-def _config(
-    field: str,
-    sent: session_pb2.SessionConfig,
-    limits: Limits,
-    known_models: tuple[str, ...],
-    known_tools: tuple[str, ...],
-) -> SessionConfig:
-    model = _known("model", f"{field}.model", sent.model, known_models)
-    inner_voice_model = _known("model", f"{field}.inner_voice_model", sent.inner_voice_model, known_models)
-    tools = tuple(_known("tool", f"{field}.tools", name, known_tools) for name in sent.tools)
-    if len(set(tools)) < len(tools) or "" in tools:
-        raise invalid(f"{field}.tools", "has an empty name, or a name twice")
-    return SessionConfig(
-        model=model or known_models[0],
-        inner_voice_model=inner_voice_model,
-        tools=tools,
-        inner_voice_prompt=fields.text(
-            f"{field}.inner_voice_prompt", sent.inner_voice_prompt, limits.max_text_bytes
-        ),
-        disable_inner_voice=sent.disable_inner_voice,
-        mode=fields.member(f"{field}.mode", sent.mode, _MODES),
-        cooldown=fields.duration(f"{field}.cooldown", sent.cooldown, MAX_COOLDOWN),
-        max_rounds_per_turn=fields.not_negative(f"{field}.max_rounds_per_turn", sent.max_rounds_per_turn),
-        max_turns=fields.not_negative(f"{field}.max_turns", sent.max_turns),
-        token_budget=fields.not_negative(f"{field}.token_budget", sent.token_budget),
-    )
 
 
 def _known(kind: str, field: str, name: str, known: tuple[str, ...]) -> str:

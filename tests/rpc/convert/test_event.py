@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -5,6 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.domain import (
+    Compacted,
     Content,
     Delivery,
     DeltaKind,
@@ -113,6 +115,8 @@ def test_a_row_that_says_nothing_still_tells_its_kind() -> None:
     assert message_proto(message(MessageType.TOOL_RESPONSE, no_words)).HasField("tool_response")
 
 
+SUMMARY = replace(message(MessageType.SUMMARY, Text("So far.")), covers_through_position=4)
+
 EVENTS: list[tuple[Happening, dict[str, object]]] = [
     (SessionChanged(SESSION), {"session_changed": event_pb2.SessionChanged(session=session_proto(SESSION))}),
     (TurnStarted(2), {"turn_started": event_pb2.TurnStarted(turn=2)}),
@@ -158,6 +162,16 @@ EVENTS: list[tuple[Happening, dict[str, object]]] = [
         {
             "round_failed": event_pb2.RoundFailed(
                 turn=2, round=1, attempt=1, reason=event_pb2.ROUND_FAILURE_INTERRUPTED
+            )
+        },
+    ),
+    (
+        Compacted(SUMMARY, handled_interrupts=3, cut=True),
+        {
+            "compacted": event_pb2.Compacted(
+                summary=row(message_pb2.MESSAGE_TYPE_SUMMARY, covers_through_position=4, text="So far."),
+                handled_interrupts=3,
+                cut=True,
             )
         },
     ),

@@ -122,9 +122,9 @@ def test_a_time_that_no_calendar_has_is_refused(seconds: int, nanos: int) -> Non
     assert found.field == "expire_time"
 
 
-def test_the_last_microsecond_of_the_year_9999_is_a_time() -> None:
+def test_the_last_microsecond_of_the_year_9999_is_the_one_before_which_is_not_stored_as_infinity() -> None:
     last = fields.time("expire_time", Timestamp(seconds=253_402_300_799, nanos=999_999_999))
-    assert last == datetime.max.replace(tzinfo=UTC)
+    assert last == datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
 
 
 YEAR = timedelta(days=365)

@@ -20,6 +20,7 @@ from agent_service.domain import (
 )
 from agent_service.errors import ConfigNotFound, InvalidField
 from agent_service.rpc.convert.session import (
+    SessionChecks,
     labels,
     new_session,
     reading_proto,
@@ -31,9 +32,8 @@ from spark.agent.v1 import session_pb2
 from spark.agent.v1.agent_service_pb2 import CreateSessionRequest
 
 LIMITS = Limits(max_text_bytes=64, max_data_bytes=64, max_pending=10, max_pending_per_source=5)
-MODELS = ("local", "demo")
-TOOLS = ("now", "wait", "note")
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+CHECKS = SessionChecks(LIMITS, ("local", "demo"), ("now", "wait", "note"))
 
 
 def request(**session: object) -> CreateSessionRequest:
@@ -45,7 +45,7 @@ def configured(**config: object) -> CreateSessionRequest:
 
 
 def taken(request: CreateSessionRequest) -> NewSession:
-    return new_session(request, LIMITS, MODELS, TOOLS)
+    return new_session(request, CHECKS)
 
 
 def violated(check: Callable[[], object]) -> str:
@@ -178,7 +178,7 @@ def test_the_digest_is_the_same_for_the_same_request() -> None:
 
 
 def test_the_digest_does_not_change_with_the_default_model() -> None:
-    now = new_session(request(), LIMITS, ("other", "local"), TOOLS)
+    now = new_session(request(), replace(CHECKS, known_models=("other", "local")))
     assert now.config.model == "other"
     assert now.digest == taken(request()).digest
 

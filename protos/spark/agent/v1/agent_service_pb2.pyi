@@ -224,7 +224,10 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Names the fields to change, for example `goal` or `config.model`. Required."""
+        """Names the fields to change, for example `goal` or `config.model`. Without it
+        those that are set are changed; `*` means all that can be. A field that is
+        output only is refused.
+        """
 
     def __init__(
         self,

@@ -140,8 +140,10 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """Changes a session's name, goal, labels or config, from the next turn's start
-        on. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+        """Changes a session's name, goal, labels or config. Goal, models, tools and
+        prompts count from the next turn's start on; limits at the next safe point;
+        mode and cooldown at once. Repeating it changes nothing more. Errors:
+        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,8 +158,9 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeSession(self, request, context):
-        """Lets a paused or failed session work on. Errors: INVALID_FIELD,
-        SESSION_NOT_FOUND, SESSION_ENDED.
+        """Lets a paused or failed session work on, with a fresh count of the rounds of
+        its turn and of tokens. Errors: INVALID_FIELD, SESSION_NOT_FOUND,
+        SESSION_ENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,16 +46,19 @@ class AgentServiceStub:
     ListSessions: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListSessionsRequest, _agent_service_pb2.ListSessionsResponse]
     """Lists sessions, newest first. Errors: INVALID_FIELD."""
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateSessionRequest, _agent_service_pb2.UpdateSessionResponse]
-    """Changes a session's name, goal, labels or config, from the next turn's start
-    on. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+    """Changes a session's name, goal, labels or config. Goal, models, tools and
+    prompts count from the next turn's start on; limits at the next safe point;
+    mode and cooldown at once. Repeating it changes nothing more. Errors:
+    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
     """
     PauseSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.PauseSessionRequest, _agent_service_pb2.PauseSessionResponse]
     """Stops the work at the next safe point. Errors: INVALID_FIELD,
     SESSION_NOT_FOUND, SESSION_ENDED.
     """
     ResumeSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeSessionRequest, _agent_service_pb2.ResumeSessionResponse]
-    """Lets a paused or failed session work on. Errors: INVALID_FIELD,
-    SESSION_NOT_FOUND, SESSION_ENDED.
+    """Lets a paused or failed session work on, with a fresh count of the rounds of
+    its turn and of tokens. Errors: INVALID_FIELD, SESSION_NOT_FOUND,
+    SESSION_ENDED.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
     """Ends a session for good: open tool calls are answered, the turn is closed and
@@ -112,16 +115,19 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListSessions: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListSessionsRequest, _agent_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists sessions, newest first. Errors: INVALID_FIELD."""
     UpdateSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateSessionRequest, _agent_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
-    """Changes a session's name, goal, labels or config, from the next turn's start
-    on. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+    """Changes a session's name, goal, labels or config. Goal, models, tools and
+    prompts count from the next turn's start on; limits at the next safe point;
+    mode and cooldown at once. Repeating it changes nothing more. Errors:
+    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
     """
     PauseSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.PauseSessionRequest, _agent_service_pb2.PauseSessionResponse]  # type: ignore[assignment]
     """Stops the work at the next safe point. Errors: INVALID_FIELD,
     SESSION_NOT_FOUND, SESSION_ENDED.
     """
     ResumeSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeSessionRequest, _agent_service_pb2.ResumeSessionResponse]  # type: ignore[assignment]
-    """Lets a paused or failed session work on. Errors: INVALID_FIELD,
-    SESSION_NOT_FOUND, SESSION_ENDED.
+    """Lets a paused or failed session work on, with a fresh count of the rounds of
+    its turn and of tokens. Errors: INVALID_FIELD, SESSION_NOT_FOUND,
+    SESSION_ENDED.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
     """Ends a session for good: open tool calls are answered, the turn is closed and
@@ -199,8 +205,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateSessionResponse, _abc.Awaitable[_agent_service_pb2.UpdateSessionResponse]]:
-        """Changes a session's name, goal, labels or config, from the next turn's start
-        on. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+        """Changes a session's name, goal, labels or config. Goal, models, tools and
+        prompts count from the next turn's start on; limits at the next safe point;
+        mode and cooldown at once. Repeating it changes nothing more. Errors:
+        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -219,8 +227,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ResumeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ResumeSessionResponse, _abc.Awaitable[_agent_service_pb2.ResumeSessionResponse]]:
-        """Lets a paused or failed session work on. Errors: INVALID_FIELD,
-        SESSION_NOT_FOUND, SESSION_ENDED.
+        """Lets a paused or failed session work on, with a fresh count of the rounds of
+        its turn and of tokens. Errors: INVALID_FIELD, SESSION_NOT_FOUND,
+        SESSION_ENDED.
         """
 
     @_abc_1.abstractmethod

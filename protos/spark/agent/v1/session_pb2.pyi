@@ -268,11 +268,15 @@ class SessionConfig(_message.Message):
     mode: Global___SessionMode.ValueType
     """Says when turns start. Unset means autonomous."""
     max_rounds_per_turn: _builtins.int
-    """Limits the rounds of one turn, 0 for no limit."""
+    """Limits the rounds of one turn, 0 for no limit. At a limit the session pauses
+    with the reason.
+    """
     max_turns: _builtins.int
     """Limits the turns of the session, 0 for no limit."""
     token_budget: _builtins.int
-    """Limits the tokens read and written by the session, 0 for no limit."""
+    """Limits the tokens read and written since the session was created or last
+    resumed, 0 for no limit.
+    """
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names the tools that the agent may use. Empty means the built-in ones."""
