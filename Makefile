@@ -8,7 +8,7 @@ BIN := .venv/bin
 PROTOS := $(shell cd protos && find spark -name '*.proto' | sort)
 PROTOS_OUT := protos
 
-.PHONY: help setup demo test check lint check-protos check-compose smoke bench lock protos generate grpcurl clean
+.PHONY: help setup demo test check lint check-protos check-compose smoke bench picture lock protos generate grpcurl clean
 
 help: ## Lists what make can do.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 	\2/p' Makefile
@@ -40,6 +40,9 @@ smoke: setup ## Runs each benchmark for a moment.
 
 bench: setup ## Runs the benchmarks.
 	$(BIN)/python -m benchmarks
+
+picture: setup ## Makes the README's picture of a session that is watched.
+	$(BIN)/python -m sparkctl.picture docs/watch.svg
 
 lock: | $(UV) ## Writes the lock file from pyproject.toml; without it, everything in it becomes newer.
 	$(UV) pip compile pyproject.toml --quiet --all-extras --group dev --universal \

@@ -4,8 +4,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -14,8 +15,22 @@ from rich.table import Table
 
 from spark.agent.v1.agent_service_pb2 import ListSessionsRequest
 from spark.agent.v1.session_pb2 import Session
-from sparkctl import demo, interrupts, look, messages, post, requests, sessions, show, up, watch
-from sparkctl.connections import AgentService, addresses, agent_service, gateway
+from sparkctl import (
+    changes,
+    demo,
+    interrupts,
+    look,
+    messages,
+    options,
+    post,
+    requests,
+    sessions,
+    show,
+    up,
+    watch,
+)
+from sparkctl.connections import AgentService, Gateway, addresses, agent_service, gateway
+from sparkctl.environment import environment
 from sparkctl.failures import CommandFailed
 from sparkctl.follow import follow
 from sparkctl.requests import When
@@ -47,7 +62,11 @@ def main() -> None:
 @app.command("up")
 def _up() -> None:
     """Run the agent service and the gateway in this terminal, until Ctrl-C."""
-    _run(until_stopped(up.up(os.environ, Console(), Console(stderr=True))))
+
+    async def work() -> None:
+        await up.up(_environment(), Console(), Console(stderr=True))
+
+    _run(until_stopped(work()))
 
 
 @app.command("demo")
@@ -58,30 +77,54 @@ def _demo(
 ) -> None:
     """Show an agent at work, with the commands that nudge it. Plays by itself without a terminal."""
     console = Console()
-    if console.is_interactive and not play:
-        _run(until_stopped(demo.demo(os.environ, console)))
+    by_itself = play or not console.is_interactive
+
+    async def work() -> None:
+        await (demo.play if by_itself else demo.demo)(_environment(), console)
+
+    done = _run(until_stopped(work()))
+    if not by_itself:
         typer.echo("The services have stopped. The agent goes on at the next start.")
-    elif not _run(until_stopped(demo.play(os.environ, console))):
+    elif not done:
         raise typer.Exit(130)
 
 
 @app.command("create")
 def _create(
     goal: Annotated[str, typer.Argument(metavar="GOAL", help="What the agent works towards.")],
-    name: Annotated[str, typer.Option(help="A display name.")] = "",
-    model: Annotated[str, typer.Option(help="A model of the service's configuration.")] = "",
-    on_interrupt: Annotated[
-        bool, typer.Option("--on-interrupt", help="Start turns for interrupts only.")
-    ] = False,
-    cooldown: Annotated[float, typer.Option(metavar="SECONDS", help="Pause between two turns.")] = 0,
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")] = None,
+    name: options.Name = None,
+    model: options.Model = None,
+    inner_voice_model: options.InnerVoiceModel = None,
+    tools: options.Tools = None,
+    inner_voice_prompt: options.InnerVoicePrompt = None,
+    inner_voice: options.InnerVoice = None,
+    mode: options.WhenTurnsStart = None,
+    cooldown: options.Cooldown = None,
+    max_rounds: options.MaxRounds = None,
+    max_turns: options.MaxTurns = None,
+    token_budget: options.TokenBudget = None,
+    labels: options.Labels = None,
     watch_it: Annotated[bool, typer.Option("--watch", help="Watch the session at once.")] = False,
 ) -> None:
     """Create a session, which starts to work at once, and print its id."""
 
     async def work() -> None:
-        wanted = requests.session(goal, name, model, on_interrupt, cooldown, label or ())
-        async with agent_service(addresses(os.environ).agent) as agent:
+        wanted = requests.session(
+            goal=goal,
+            name=name,
+            model=model,
+            inner_voice_model=inner_voice_model,
+            tools=tools,
+            inner_voice_prompt=inner_voice_prompt,
+            inner_voice=inner_voice,
+            mode=mode,
+            cooldown_seconds=cooldown,
+            max_rounds=max_rounds,
+            max_turns=max_turns,
+            token_budget=token_budget,
+            labels=labels,
+        ).session
+        async with _agent() as agent:
             session_id = (await sessions.create(agent, wanted)).session_id
             typer.echo(session_id)
             if watch_it:
@@ -95,7 +138,7 @@ def _sessions() -> None:
     """List the sessions, newest first."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             listed = [session async for session in sessions.listed(agent, ListSessionsRequest())]
         _print(sessions.table(listed, datetime.now(UTC)))
 
@@ -107,11 +150,55 @@ def _show(reference: Reference) -> None:
     """Show how a session stands: what it does or why it waits, what is pending, and what helps."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             standing = await show.standing(agent, await sessions.find(agent, reference))
         console = Console()
         for row in show.rows(standing, datetime.now(UTC)):
             console.out(look.line(row), highlight=False)
+
+    _run(work())
+
+
+@app.command("update")
+def _update(
+    reference: Reference,
+    goal: Annotated[str | None, typer.Option(metavar="TEXT", help="What the agent works towards.")] = None,
+    name: options.Name = None,
+    model: options.Model = None,
+    inner_voice_model: options.InnerVoiceModel = None,
+    tools: options.Tools = None,
+    inner_voice_prompt: options.InnerVoicePrompt = None,
+    inner_voice: options.InnerVoice = None,
+    mode: options.WhenTurnsStart = None,
+    cooldown: options.Cooldown = None,
+    max_rounds: options.MaxRounds = None,
+    max_turns: options.MaxTurns = None,
+    token_budget: options.TokenBudget = None,
+    labels: options.Labels = None,
+) -> None:
+    """Change a session. What is given replaces what was there; an empty value takes it away."""
+
+    async def work() -> None:
+        change = requests.session(
+            goal=goal,
+            name=name,
+            model=model,
+            inner_voice_model=inner_voice_model,
+            tools=tools,
+            inner_voice_prompt=inner_voice_prompt,
+            inner_voice=inner_voice,
+            mode=mode,
+            cooldown_seconds=cooldown,
+            max_rounds=max_rounds,
+            max_turns=max_turns,
+            token_budget=token_budget,
+            labels=labels,
+        )
+        async with _agent() as agent:
+            changed = await sessions.update(agent, await sessions.find(agent, reference), change)
+        typer.echo(f"{changed.session_id} {sessions.state(changed)}")
+        for line in changes.told(change.update_mask.paths):
+            typer.echo(line)
 
     _run(work())
 
@@ -144,7 +231,7 @@ def _watch(
     """Show a session at work. Ctrl-C ends the watching, never the agent."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             session_id = await sessions.find(agent, reference)
             await until_stopped(_watch_session(agent, session_id, after_revision, as_json, deltas))
 
@@ -156,7 +243,7 @@ def _transcript(reference: Reference) -> None:
     """Print the transcript of a session, whole."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             console, session_id = Console(), await sessions.find(agent, reference)
             async for row in messages.read(messages.listed(agent, session_id)):
                 console.out(look.line(row), highlight=False)
@@ -169,7 +256,7 @@ def _interrupts(reference: Reference) -> None:
     """List the interrupts of a session, in the order of their posts."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             session_id = await sessions.find(agent, reference)
             listed = [interrupt async for interrupt in interrupts.listed(agent, session_id)]
         _print(interrupts.table(listed, datetime.now(UTC)))
@@ -184,7 +271,7 @@ def _cancel(
     """Withdraw an interrupt that is still pending."""
 
     async def work() -> None:
-        async with gateway(addresses(os.environ).gateway) as door:
+        async with _gateway() as door:
             cancelled = await interrupts.cancel(door, interrupt_id)
         typer.echo(f"{cancelled.interrupt_id} {facts(cancelled)[-1]}")
 
@@ -218,10 +305,9 @@ def _post(
 
     async def work() -> None:
         interrupt = requests.interrupt(text, source, notify, subject, data, delivery, coalesce_key, expires)
-        where = addresses(os.environ)
-        async with agent_service(where.agent) as agent:
+        async with _agent() as agent:
             interrupt.session_id = await sessions.find(agent, reference)
-        async with gateway(where.gateway) as door:
+        async with _gateway() as door:
             posted = (await post.post(door, interrupt, request_id)).interrupt
             typer.echo(f"{posted.interrupt_id} {facts(posted)[-1]}")
             if wait:
@@ -230,11 +316,23 @@ def _post(
     _run(work())
 
 
+def _environment() -> dict[str, str]:
+    return environment(os.environ, Path(".env"))
+
+
+def _agent() -> AbstractAsyncContextManager[AgentService]:
+    return agent_service(addresses(_environment()).agent)
+
+
+def _gateway() -> AbstractAsyncContextManager[Gateway]:
+    return gateway(addresses(_environment()).gateway)
+
+
 def _change(reference: str, change: Callable[[AgentService, str], Awaitable[Session]]) -> None:
     """Change a session, and print what it is now."""
 
     async def work() -> None:
-        async with agent_service(addresses(os.environ).agent) as agent:
+        async with _agent() as agent:
             changed = await change(agent, await sessions.find(agent, reference))
         typer.echo(f"{changed.session_id} {sessions.state(changed)}")
 
@@ -254,7 +352,7 @@ async def _watch_session(
         if as_json:
             await watch.show_json(news, console, Console(stderr=True))
         else:
-            await watch.show(news, console, hint="Ctrl-C ends the watching, not the agent")
+            await watch.show(news, console, watch.HINT)
 
 
 def _print(table: Table) -> None:

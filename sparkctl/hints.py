@@ -22,6 +22,10 @@ def resume(session: str) -> str:
     return f"{sparkctl()} resume {shlex.quote(session)}"
 
 
+def update(session: str, option: str) -> str:
+    return f"{sparkctl()} update {shlex.quote(session)} {option}"
+
+
 def grpcurl(session_id: str, text: str, gateway_address: str) -> str:
     body = {"interrupt": {"sessionId": session_id, "source": "operator", "nudge": {"text": text}}}
     method = "spark.gateway.v1.GatewayService/PostInterrupt"

@@ -43,18 +43,18 @@ def _tail(text: str, console: Console, width: int, height: int) -> str:
 
 
 def _renderable(row: Row) -> RenderableType:
-    label_style, text_style = _styles(row.tone)
+    label_style, style = _styles(row.tone)
     if row.tone is Tone.RULE:
-        return Rule(Text(row.text, text_style), align="left", style="dim")
+        return Rule(Text(row.text, style), align="left", style="dim")
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=_LABEL_WIDTH, no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row(Text(row.label, label_style), Text(row.text, text_style))
+    grid.add_row(Text(row.label, label_style), Text(row.text), style=style)
     return grid
 
 
 def _styles(tone: Tone) -> tuple[str, str]:
-    """The styles of label and text."""
+    """The style of the label, on top of that of the row."""
     match tone:
         case Tone.RULE | Tone.QUIET | Tone.REASONING:
             return "dim", "dim"
@@ -65,9 +65,9 @@ def _styles(tone: Tone) -> tuple[str, str]:
         case Tone.TOOL:
             return "yellow", ""
         case Tone.PENDING | Tone.DELIVERED:
-            return "bold black on sky_blue1", "sky_blue1"
+            return "bold", "grey0 on sky_blue1"
         case Tone.SEEN:
-            return "bold white on blue3", "dodger_blue2"
+            return "bold", "grey100 on blue3"
         case Tone.SETTLED:
             return "strike", "dim"
         case Tone.PROBLEM:

@@ -29,7 +29,8 @@ async def read(messages: AsyncIterator[Message], zone: tzinfo | None = None) -> 
     """A transcript whole, turn by turn."""
     turn = 0
     async for message in messages:
-        if message.turn != turn:
+        # A summary belongs to the last turn that it stands for, and may be written in a later one.
+        if message.turn != turn and message.type != MessageType.MESSAGE_TYPE_SUMMARY:
             turn = message.turn
             yield Row(Tone.RULE, "", f"turn {turn}")
         for row in rows(message, visible, zone):

@@ -33,7 +33,7 @@ class Outstanding:
             clock(interrupt.create_time, self._zone),
             clock(interrupt.deliver_time, self._zone),
         )
-        times = f"(posted at {posted}, delivered at {delivered})"
+        times = f"(at {delivered}, posted at {posted})"
         return Row(Tone.DELIVERED, "delivered", f"{cut(speech(interrupt))} {times}")
 
     def seen(self, interrupt: Interrupt) -> Row:
@@ -59,9 +59,9 @@ class Outstanding:
         what = brief(speech(interrupt))
         if interrupt.state == InterruptState.INTERRUPT_STATE_DELIVERED:
             delivered = clock(interrupt.deliver_time, self._zone)
-            return Row(Tone.DELIVERED, "delivered", f"{what} (delivered at {delivered}, not yet seen)")
+            return Row(Tone.DELIVERED, "delivered", f"{what} (at {delivered}, not yet seen)")
         waited = age(interrupt.create_time, now)
-        return Row(Tone.PENDING, "pending", f"{what} (pending for {waited}, {_due(interrupt)})")
+        return Row(Tone.PENDING, "pending", f"{what} (for {waited}, {_due(interrupt)})")
 
 
 def _due(interrupt: Interrupt) -> str:

@@ -1,7 +1,8 @@
-"""What an agent is at: a reply being written, tools that run."""
+"""What an agent is at: a reply being written, tools that run, a wait."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,7 +11,8 @@ from spark.agent.v1.event_pb2 import Speaker, TextDelta
 from spark.agent.v1.message_pb2 import ToolCall
 from sparkctl.drafts import Draft, Drafts, Place
 from sparkctl.rows import Row, Tone
-from sparkctl.words import age, visible
+from sparkctl.waits import Wait, wait_of
+from sparkctl.words import age, ahead, visible
 
 # Turn, round and call id.
 CallKey: TypeAlias = tuple[int, int, str]
@@ -21,19 +23,21 @@ class Call:
     """A tool call that has no response yet."""
 
     call: ToolCall
+    wait: Wait | None = None
     started: Timestamp | None = None
 
 
 class Progress:
-    def __init__(self) -> None:
+    def __init__(self, zone: tzinfo | None) -> None:
+        self._zone = zone
         self._drafts = Drafts()
-        self._idle: tuple[str, Timestamp] | None = None
+        self._idle: Callable[[datetime], str] | None = None
         self._calls: dict[CallKey, Call] = {}
 
     def asking(self, place: Place, time: Timestamp) -> None:
         """A model is being asked; what earlier requests brought is void."""
         self._drafts.void(place)
-        self._idle = "asked the model, no answer yet", time
+        self._idle = lambda now: f"asked the model, no answer yet ({age(time, now)})"
 
     def over(self, next_place: Place) -> None:
         """The request before this place is done with: what it brought is a row, or void."""
@@ -42,7 +46,11 @@ class Progress:
 
     def resting(self, next_place: Place, time: Timestamp) -> None:
         self._drafts.void(next_place)
-        self._idle = "between two turns", time
+        self._idle = lambda now: f"between two turns ({age(time, now)})"
+
+    def backing_off(self, next_place: Place, retry_time: Timestamp) -> None:
+        self._drafts.void(next_place)
+        self._idle = lambda now: f"backing off, next attempt in {ahead(retry_time, now)}"
 
     def streamed(self, delta: TextDelta) -> None:
         self._drafts.add(delta)
@@ -51,12 +59,17 @@ class Progress:
         """What was being written cannot be followed any more."""
         self._drafts.void((0, 0, 0))
 
-    def called(self, key: CallKey, call: ToolCall) -> None:
-        self._calls[key] = Call(call)
+    def called(self, key: CallKey, call: ToolCall, time: Timestamp) -> ToolCall | None:
+        """The call, if it starts with being written: nothing is run for a wait."""
+        wait = wait_of(call)
+        self._calls[key] = Call(call, wait, time if wait else None)
+        return call if wait else None
 
-    def started(self, key: CallKey, name: str, time: Timestamp) -> ToolCall:
-        """The call that starts, as it was written where that is known."""
+    def started(self, key: CallKey, name: str, time: Timestamp) -> ToolCall | None:
+        """The call that starts, as it was written where that is known; None for a wait, which has."""
         started = self._calls.setdefault(key, Call(ToolCall(call_id=key[2], name=name)))
+        if started.wait:
+            return None
         started.started = time
         return started.call
 
@@ -66,15 +79,17 @@ class Progress:
         return answered.call if answered and not answered.started else None
 
     def rows(self, now: datetime) -> list[Row]:
-        rows = _draft_rows(self._drafts.draft)
-        for running in self._calls.values():
-            if running.started:
-                text = f"{visible(running.call.name)} (running for {age(running.started, now)})"
-                rows.append(Row(Tone.TOOL, "running", text))
-        if not rows and self._idle:
-            what, since = self._idle
-            rows.append(Row(Tone.QUIET, "agent", f"{what} ({age(since, now)})"))
-        return rows
+        running = [self._running(call, call.started, now) for call in self._calls.values() if call.started]
+        return _draft_rows(self._drafts.draft) + running
+
+    def idle(self, now: datetime) -> list[Row]:
+        """Why there are no rows, if there are none."""
+        return [Row(Tone.QUIET, "agent", self._idle(now))] if self._idle and not self.rows(now) else []
+
+    def _running(self, call: Call, since: Timestamp, now: datetime) -> Row:
+        if call.wait:
+            return Row(Tone.TOOL, "waiting", call.wait.told(since, now, self._zone))
+        return Row(Tone.TOOL, "running", f"{visible(call.call.name)} (running for {age(since, now)})")
 
 
 def _draft_rows(draft: Draft) -> list[Row]:

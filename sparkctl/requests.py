@@ -1,14 +1,17 @@
 """What the options of a command ask for, as messages of the contract. Everything raises UsageFailed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.json_format import Parse, ParseDict, ParseError
 from google.protobuf.struct_pb2 import Struct
 
+from spark.agent.v1.agent_service_pb2 import UpdateSessionRequest
 from spark.agent.v1.interrupt_pb2 import Delivery, Interrupt, Notification, Nudge
-from spark.agent.v1.session_pb2 import Session, SessionConfig, SessionMode
+from spark.agent.v1.session_pb2 import Session
 from sparkctl.failures import UsageFailed
 
 
@@ -20,14 +23,55 @@ class When(StrEnum):
     IMMEDIATE = "immediate"
 
 
+class Mode(StrEnum):
+    """A mode of a session, as it is spelt on the command line."""
+
+    AUTONOMOUS = "autonomous"
+    ON_INTERRUPT = "on-interrupt"
+
+
 def session(
-    goal: str, name: str, model: str, on_interrupt: bool, cooldown_seconds: float, labels: Iterable[str]
-) -> Session:
-    mode = SessionMode.SESSION_MODE_ON_INTERRUPT if on_interrupt else SessionMode.SESSION_MODE_AUTONOMOUS
-    config = SessionConfig(model=model, mode=mode)
-    if cooldown_seconds:
-        config.cooldown.FromTimedelta(_span("--cooldown", cooldown_seconds))
-    return Session(goal=goal, display_name=name, config=config, labels=dict(map(_label, labels)))
+    *,
+    goal: str | None = None,
+    name: str | None = None,
+    model: str | None = None,
+    inner_voice_model: str | None = None,
+    tools: Sequence[str] | None = None,
+    inner_voice_prompt: str | None = None,
+    inner_voice: bool | None = None,
+    mode: Mode | None = None,
+    cooldown_seconds: float | None = None,
+    max_rounds: int | None = None,
+    max_turns: int | None = None,
+    token_budget: int | None = None,
+    labels: Sequence[str] | None = None,
+) -> UpdateSessionRequest:
+    """A session as far as the options tell of it, and the mask of what they tell. Among tools and labels an
+    empty one stands for none."""
+    options = {
+        "goal": goal,
+        "display_name": name,
+        "labels": None if labels is None else dict(_label(label) for label in labels if label),
+        "config.model": model,
+        "config.inner_voice_model": inner_voice_model,
+        "config.tools": None if tools is None else [tool for tool in tools if tool],
+        "config.inner_voice_prompt": inner_voice_prompt,
+        "config.disable_inner_voice": None if inner_voice is None else not inner_voice,
+        "config.mode": None if mode is None else f"SESSION_MODE_{mode.name}",
+        "config.cooldown": None if cooldown_seconds is None else _duration("--cooldown", cooldown_seconds),
+        "config.max_rounds_per_turn": max_rounds,
+        "config.max_turns": max_turns,
+        "config.token_budget": token_budget,
+    }
+    given = {path: value for path, value in options.items() if value is not None}
+    own = {path: value for path, value in given.items() if "." not in path}
+    config = {path.removeprefix("config."): value for path, value in given.items() if "." in path}
+    try:
+        asked = ParseDict({**own, "config": config}, Session())
+    except ParseError:
+        # All else is of the right kind.
+        raise UsageFailed("--max-rounds, --max-turns or --token-budget is too large") from None
+    return UpdateSessionRequest(session=asked, update_mask=FieldMask(paths=given))
 
 
 def interrupt(
@@ -67,6 +111,13 @@ def _data(text: str) -> Struct | None:
         return Parse(text, Struct()) if text else None
     except ParseError:
         raise UsageFailed("--data must be a JSON object") from None
+
+
+def _duration(option: str, seconds: float) -> str:
+    """In the JSON of protobuf."""
+    duration = Duration()
+    duration.FromTimedelta(_span(option, seconds))
+    return duration.ToJsonString()
 
 
 def _span(option: str, seconds: float) -> timedelta:

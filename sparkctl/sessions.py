@@ -1,4 +1,4 @@
-"""Sessions from the outside: create, find, list, pause, resume, end."""
+"""Sessions from the outside: create, find, list, update, pause, resume, end."""
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -13,6 +13,7 @@ from spark.agent.v1.agent_service_pb2 import (
     ListSessionsRequest,
     PauseSessionRequest,
     ResumeSessionRequest,
+    UpdateSessionRequest,
 )
 from spark.agent.v1.session_pb2 import Activity, Session, SessionState
 from sparkctl.connections import AgentService
@@ -26,6 +27,15 @@ _SHORTEST_ID = 8
 async def create(agent: AgentService, session: Session) -> Session:
     request = CreateSessionRequest(session=session, request_id=str(uuid4()))
     return (await agent.ask_again(agent.stub.CreateSession, request)).session
+
+
+async def update(agent: AgentService, session_id: str, change: UpdateSessionRequest) -> Session:
+    """Make the change, which is made for any session, to this one. Raises UsageFailed if it is empty."""
+    if not change.update_mask.paths:
+        raise UsageFailed("nothing is to be changed: `sparkctl update --help` lists the options")
+    request = UpdateSessionRequest(session=change.session, update_mask=change.update_mask)
+    request.session.session_id = session_id
+    return (await agent.ask_again(agent.stub.UpdateSession, request)).session
 
 
 async def pause(agent: AgentService, session_id: str) -> Session:

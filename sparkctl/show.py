@@ -69,18 +69,20 @@ def rows(standing: Standing, now: datetime, zone: tzinfo | None = None) -> list[
         _fact("state", _state(session)),
         *since,
         *(failure if session.activity == Activity.ACTIVITY_BACKING_OFF else ()),
-        *transcript.foot(now),
-        *_outlook(session, now, zone),
+        *(transcript.idle(now) if session.activity == Activity.ACTIVITY_RUNNING else ()),
+        *transcript.in_progress(now),
+        *_outlook(standing, now, zone),
     ]
 
 
 def _state(session: Session) -> str:
     reason = f": {visible(session.state_reason)}" if session.state_reason else ""
-    return f"{state(session)}{reason}, turn {session.turn}"
+    return f"{state(session)}, turn {session.turn}{reason}"
 
 
-def _outlook(session: Session, now: datetime, zone: tzinfo | None) -> list[Row]:
+def _outlook(standing: Standing, now: datetime, zone: tzinfo | None) -> list[Row]:
     """Why nothing happens, and what helps; nothing for a session at work, and for one that is over."""
+    session = standing.session
     when = _when(session.next_turn_time, now, zone) if session.HasField("next_turn_time") else ""
     post = hints.post(session.session_id, "TEXT")
     match session.activity:
@@ -98,9 +100,25 @@ def _outlook(session: Session, now: datetime, zone: tzinfo | None) -> list[Row]:
             helps = "by itself, once an agent service runs that has room (SPARK_MAX_SESSIONS)"
             return _waits("work is due, and no replica has taken it yet", helps)
         case _ if session.state in (SessionState.SESSION_STATE_PAUSED, SessionState.SESSION_STATE_FAILED):
-            return _waits("nothing is run", hints.resume(session.session_id))
+            return _waits("nothing is run", _way_on(standing))
         case _:
             return []
+
+
+def _way_on(standing: Standing) -> str:
+    """How a session that has failed, or was paused by a person or a limit, works on."""
+    session, limits = standing.session, standing.session.config
+    resume = hints.resume(session.session_id)
+    if 0 < limits.max_turns <= session.turn and not _in_turn(standing.events):
+        return f"{hints.update(session.session_id, '--max-turns N')}, then {resume}"
+    if limits.max_rounds_per_turn or limits.token_budget:
+        return f"{resume}, which grants rounds and tokens afresh"
+    return resume
+
+
+def _in_turn(events: Sequence[Event]) -> bool:
+    turns = [event for event in events if event.HasField("turn_started") or event.HasField("turn_ended")]
+    return bool(turns) and turns[-1].HasField("turn_started")
 
 
 def _waits(why: str, helps: str) -> list[Row]:

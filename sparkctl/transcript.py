@@ -18,14 +18,17 @@ from spark.agent.v1.event_pb2 import (
     TurnStarted,
 )
 from spark.agent.v1.interrupt_pb2 import Interrupt
-from spark.agent.v1.message_pb2 import Message, MessageType
+from spark.agent.v1.message_pb2 import Message, MessageType, ToolCall
 from spark.agent.v1.session_pb2 import Session, SessionState
+from sparkctl import changes
 from sparkctl.drafts import NEVER
 from sparkctl.messages import call_row, reasoning_rows, rows
 from sparkctl.outstanding import Outstanding
 from sparkctl.progress import Progress
 from sparkctl.rows import Row, Tone
 from sparkctl.words import brief, clock, cut, visible, word
+
+_STOPPED = (SessionState.SESSION_STATE_PAUSED, SessionState.SESSION_STATE_FAILED)
 
 
 class Transcript:
@@ -34,7 +37,7 @@ class Transcript:
     def __init__(self, live: bool, zone: tzinfo | None = None) -> None:
         self._live, self._zone = live, zone
         self._session: Session | None = None
-        self._progress = Progress()
+        self._progress = Progress(zone)
         self._outstanding = Outstanding(zone)
         self._lost: datetime | None = None
 
@@ -48,9 +51,9 @@ class Transcript:
             case "round_started":
                 return [self._round_started(event.round_started, event.create_time)]
             case "message_appended":
-                return self._message_appended(event.message_appended.message)
+                return self._message_appended(event.message_appended.message, event.create_time)
             case "tool_call_started":
-                return [self._tool_call_started(event.tool_call_started, event.create_time)]
+                return self._tool_call_started(event.tool_call_started, event.create_time)
             case "interrupt_posted":
                 row = self._outstanding.posted(event.interrupt_posted.interrupt)
                 return [] if self._live else [row]
@@ -89,9 +92,19 @@ class Transcript:
         return [] if self._live else [Row(Tone.QUIET, "connection", "connected again")]
 
     def foot(self, now: datetime) -> list[Row]:
-        """What is in progress: a reply being written, tools that run, interrupts on their way."""
+        """How things stand, for a watcher who must never be in the dark."""
+        stopped = [_state_row(self._session)] if self._session and self._session.state in _STOPPED else []
+        idle = [] if stopped else self.idle(now)
         lost = [self._lost_row(self._lost)] if self._lost else []
-        return [*self._progress.rows(now), *self._outstanding.rows(now), *lost]
+        return [*idle, *self.in_progress(now), *stopped, *lost]
+
+    def in_progress(self, now: datetime) -> list[Row]:
+        """A reply being written, tools that run, a wait; interrupts on their way."""
+        return [*self._progress.rows(now), *self._outstanding.rows(now)]
+
+    def idle(self, now: datetime) -> list[Row]:
+        """Why the agent does nothing of its own, if it does nothing."""
+        return self._progress.idle(now)
 
     def _session_changed(self, session: Session, revision: int) -> Row:
         before, self._session = self._session, session
@@ -99,12 +112,10 @@ class Transcript:
             name = f"{brief(session.display_name)}: " if session.display_name else ""
             return Row(Tone.QUIET, "session", name + cut(session.goal))
         if before and before.state == session.state:
-            return Row(Tone.QUIET, "session", f"changed: {cut(session.goal)}")
+            return _changed_row(before, session)
         if session.state == SessionState.SESSION_STATE_ENDED:
             self._progress.over(NEVER)
-        reason = f": {visible(session.state_reason)}" if session.state_reason else ""
-        tone = Tone.PROBLEM if session.state == SessionState.SESSION_STATE_FAILED else Tone.QUIET
-        return Row(tone, "session", word(SessionState.DESCRIPTOR, session.state) + reason)
+        return _state_row(session)
 
     def _turn_started(self, started: TurnStarted, time: Timestamp) -> Row:
         self._progress.asking((started.turn, 0, 0), time)
@@ -116,7 +127,11 @@ class Transcript:
         return Row(Tone.QUIET, f"round {started.round}", attempt)
 
     def _round_failed(self, failed: RoundFailed) -> Row:
-        self._progress.over((failed.turn, failed.round, failed.attempt + 1))
+        next_place = failed.turn, failed.round, failed.attempt + 1
+        if failed.HasField("retry_time"):
+            self._progress.backing_off(next_place, failed.retry_time)
+        else:
+            self._progress.over(next_place)
         who = f"round {failed.round}" if failed.round else "the inner voice"
         if failed.reason == RoundFailure.ROUND_FAILURE_INTERRUPTED:
             return Row(Tone.QUIET, "interrupted", f"{who} was cut short and is asked again")
@@ -132,21 +147,21 @@ class Transcript:
         by_end = ended.reason == TurnEnd.TURN_END_SESSION_ENDED
         return Row(Tone.QUIET, f"turn {ended.turn}", "ended with the session" if by_end else "ended")
 
-    def _tool_call_started(self, started: ToolCallStarted, time: Timestamp) -> Row:
+    def _tool_call_started(self, started: ToolCallStarted, time: Timestamp) -> list[Row]:
         key = (started.turn, started.round, started.call_id)
-        return call_row(self._progress.started(key, started.name, time), cut)
+        return _call_rows(self._progress.started(key, started.name, time))
 
-    def _message_appended(self, message: Message) -> list[Row]:
+    def _message_appended(self, message: Message, time: Timestamp) -> list[Row]:
         self._progress.over((message.turn, message.round + 1, 0))
         match message.type:
             case MessageType.MESSAGE_TYPE_TOOL_CALL:
                 # Printed when it starts.
-                self._progress.called(_key(message, message.tool_call.call_id), message.tool_call)
-                return reasoning_rows(message, cut)
+                key = _key(message, message.tool_call.call_id)
+                started = self._progress.called(key, message.tool_call, time)
+                return reasoning_rows(message, cut) + _call_rows(started)
             case MessageType.MESSAGE_TYPE_TOOL_RESPONSE:
                 never_started = self._progress.answered(_key(message, message.tool_response.call_id))
-                before = [call_row(never_started, cut)] if never_started else []
-                return before + rows(message, cut)
+                return _call_rows(never_started) + rows(message, cut)
             case _:
                 return rows(message, cut)
 
@@ -158,8 +173,25 @@ def _key(message: Message, call_id: str) -> tuple[int, int, str]:
     return message.turn, message.round, call_id
 
 
+def _call_rows(call: ToolCall | None) -> list[Row]:
+    return [call_row(call, cut)] if call else []
+
+
+def _state_row(session: Session) -> Row:
+    reason = f": {visible(session.state_reason)}" if session.state_reason else ""
+    tone = Tone.PROBLEM if session.state == SessionState.SESSION_STATE_FAILED else Tone.QUIET
+    return Row(tone, "session", word(SessionState.DESCRIPTOR, session.state) + reason)
+
+
+def _changed_row(before: Session, after: Session) -> Row:
+    changed = changes.between(before, after)
+    goal = f"\n{cut(after.goal)}" if "goal" in changed else ""
+    return Row(Tone.QUIET, "session", f"changed: {changes.named(changed)}{goal}")
+
+
 def _compacted(compacted: Compacted) -> Row:
     how = "are cut off, without a summary" if compacted.cut else "are replaced by a summary"
-    handled = f"; interrupts listed as handled: {compacted.handled_interrupts}"
+    count = compacted.handled_interrupts
+    handled = f"; interrupts listed as handled: {count}" if count else ""
     rows = f"rows up to position {compacted.summary.covers_through_position} {how}{handled}"
     return Row(Tone.QUIET, "compacted", f"{rows}\n{cut(compacted.summary.text)}".rstrip())

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console, RenderableType
@@ -13,6 +13,8 @@ from sparkctl import look
 from sparkctl.follow import Connected, Disconnected, News, Notice, Waiting
 from sparkctl.rows import Row
 from sparkctl.transcript import Transcript
+
+HINT = "Ctrl-C ends the watching, not the agent"
 
 _REDRAW_SECONDS = 0.1
 
@@ -26,6 +28,22 @@ class Lines:
     def print(self, piece: News) -> None:
         for row in _rows(self._transcript, piece):
             self._console.out(look.line(row), highlight=False)
+
+
+class Screen:
+    """What a terminal shows: rows that stay, and below them a foot that is drawn again and again."""
+
+    def __init__(self, console: Console, hint: str, zone: tzinfo | None = None) -> None:
+        self._console, self._hint = console, hint
+        self._transcript = Transcript(live=True, zone=zone)
+
+    def take(self, piece: News) -> list[RenderableType]:
+        """Take in what happened, and return what is to be printed of it."""
+        rows = _rows(self._transcript, piece)
+        return [look.block(rows)] if rows else []
+
+    def foot(self) -> RenderableType:
+        return look.foot(self._transcript.foot(datetime.now(UTC)), self._hint, self._console)
 
 
 async def show(news: AsyncIterator[News], console: Console, hint: str) -> None:
@@ -50,18 +68,14 @@ async def show_json(news: AsyncIterator[News], console: Console, notices: Consol
 
 
 async def _show_live(news: AsyncIterator[News], console: Console, hint: str) -> None:
-    transcript = Transcript(live=True)
-
-    def foot() -> RenderableType:
-        return look.foot(transcript.foot(datetime.now(UTC)), hint, console)
-
-    with Live(foot(), console=console, auto_refresh=False, transient=True) as live:
-        async with _redrawing(live, foot):
+    screen = Screen(console, hint)
+    with Live(screen.foot(), console=console, auto_refresh=False, transient=True) as live:
+        async with _redrawing(live, screen.foot):
             async for piece in news:
-                if rows := _rows(transcript, piece):
+                for block in screen.take(piece):
                     # Printing draws the foot again: it must not show once more what is printed now.
-                    live.update(foot())
-                    console.print(look.block(rows))
+                    live.update(screen.foot())
+                    console.print(block)
 
 
 @asynccontextmanager

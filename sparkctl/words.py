@@ -46,16 +46,16 @@ def brief(text: str) -> str:
 
 def clock(time: Timestamp | datetime, zone: tzinfo | None) -> str:
     """The time of day in a zone, None for the local one."""
-    moment = time if isinstance(time, datetime) else _moment(time)
-    return f"{moment.astimezone(zone):%H:%M:%S}"
+    when = time if isinstance(time, datetime) else moment(time)
+    return f"{when.astimezone(zone):%H:%M:%S}"
 
 
 def age(since: Timestamp, now: datetime) -> str:
-    return _span(now - _moment(since))
+    return _span(now - moment(since))
 
 
 def ahead(time: Timestamp, now: datetime) -> str:
-    return _span(_moment(time) - now)
+    return _span(moment(time) - now)
 
 
 def _span(time: timedelta) -> str:
@@ -93,5 +93,5 @@ def speech(interrupt: Interrupt) -> str:
     return "\n".join(part for part in (head, fact.text, data) if part)
 
 
-def _moment(time: Timestamp) -> datetime:
+def moment(time: Timestamp) -> datetime:
     return datetime.fromtimestamp(time.seconds + time.nanos / 1e9).astimezone()

@@ -24,13 +24,14 @@ class Script(list[Event]):
         self.append(Event(revision=revision, create_time=at(revision), **happening))
         return self
 
-    def session(self, state: str = "ACTIVE", reason: str = "") -> "Script":
+    def session(self, state: str = "ACTIVE", reason: str = "", **fields: object) -> "Script":
         session = {
             "session_id": SESSION,
             "display_name": "lighthouse",
             "goal": "Keep the lamp.",
             "state": f"SESSION_STATE_{state}",
             "state_reason": reason,
+            **fields,
         }
         return self.add(session_changed={"session": session})
 

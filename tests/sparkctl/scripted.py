@@ -61,6 +61,7 @@ class ScriptedAgent(AgentServiceServicer):
     listed: list[agent_pb.ListInterruptsRequest] = field(default_factory=list)
     streams: list[Sequence[Event | Broken | Synced | Forever]] = field(default_factory=list)
     created: list[agent_pb.CreateSessionRequest] = field(default_factory=list)
+    updated: list[agent_pb.UpdateSessionRequest] = field(default_factory=list)
     opened: list[agent_pb.StreamTranscriptRequest] = field(default_factory=list)
     failures: list[Broken] = field(default_factory=list)
 
@@ -89,6 +90,12 @@ class ScriptedAgent(AgentServiceServicer):
     async def ListMessages(self, request, context):
         page, more = _page(self.messages, request)
         return agent_pb.ListMessagesResponse(messages=page, next_page_token=more)
+
+    async def UpdateSession(self, request, context):
+        self.updated.append(request)
+        if self.failures:
+            await self.failures.pop(0).abort(context)
+        return agent_pb.UpdateSessionResponse(session=await self._changed(request.session, context, "ACTIVE"))
 
     async def PauseSession(self, request, context):
         return agent_pb.PauseSessionResponse(session=await self._changed(request, context, "PAUSED"))

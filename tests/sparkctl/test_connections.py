@@ -3,7 +3,7 @@ import socket
 import grpc
 import pytest
 
-from spark.agent.v1.agent_service_pb2 import EndSessionRequest, UpdateSessionRequest
+from spark.agent.v1.agent_service_pb2 import EndSessionRequest, GetInterruptRequest
 from sparkctl import connections
 from sparkctl.connections import addresses, agent_service
 from sparkctl.failures import CallFailed
@@ -30,7 +30,7 @@ async def test_a_service_that_is_not_there_is_named_with_its_address_and_how_to_
 
 async def test_an_rpc_that_the_service_does_not_have_is_an_error_in_words(scripted, agent):
     with pytest.raises(CallFailed, match=r"the agent service at .* answered UNIMPLEMENTED"):
-        await agent.ask(agent.stub.UpdateSession, UpdateSessionRequest())
+        await agent.ask(agent.stub.GetInterrupt, GetInterruptRequest())
 
 
 async def test_what_stays_unavailable_is_given_up_after_some_repetitions(scripted, agent):

@@ -37,8 +37,9 @@ def sparkctl(scripted):
 
 
 @asynccontextmanager
-async def started(address, *arguments):
-    environment = {**os.environ, "SPARK_AGENT_ADDRESS": address, "SPARK_GATEWAY_ADDRESS": address}
+async def started(address, *arguments, directory=None):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+    told = {"SPARK_AGENT_ADDRESS": address, "SPARK_GATEWAY_ADDRESS": address} if address else {}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -46,7 +47,8 @@ async def started(address, *arguments):
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment,
+        env=inherited | told,
+        cwd=directory,
     )
     try:
         yield process
@@ -61,6 +63,32 @@ async def test_create_prints_the_id_and_nothing_else(scripted, sparkctl):
 
     assert created == Result(0, f"{SESSION}\n", "")
     assert scripted.agent.created[0].session.config.model == "demo"
+
+
+async def test_update_says_what_is_changed_and_from_when_on_it_counts(scripted, sparkctl):
+    scripted.agent.sessions = [Session(session_id=SESSION, display_name="lighthouse")]
+    options = ["--goal", "Keep the harbour.", "--mode", "on-interrupt", "--no-inner-voice", "--label", "a=b"]
+
+    updated = await sparkctl("update", "lighthouse", *options, "--cooldown", "5", "--max-turns", "7")
+
+    assert updated == Result(
+        0,
+        f"{SESSION} queued\n"
+        "changed at once: labels, mode, cooldown, max turns\n"
+        "changed from the next turn on: goal, inner voice\n",
+        "",
+    )
+    assert scripted.agent.updated[0].session.config.disable_inner_voice
+
+
+async def test_an_address_may_stand_in_a_file_in_the_working_directory(scripted, tmp_path):
+    scripted.agent.sessions = [Session(session_id=SESSION, display_name="lighthouse")]
+    (tmp_path / ".env").write_text(f"SPARK_AGENT_ADDRESS={scripted.address}\n")
+
+    async with started("", "sessions", directory=tmp_path) as process:
+        out, _ = await process.communicate()
+
+    assert "lighthouse" in out.decode()
 
 
 async def test_post_prints_the_id_and_the_state_and_with_wait_what_follows(scripted, sparkctl):
@@ -208,6 +236,11 @@ async def test_a_reader_that_goes_away_ends_the_watching_without_a_traceback(scr
             ["end", "nobody"],
             2,
             "sparkctl: no session has the id, the beginning of an id or the name 'nobody'\n",
+        ),
+        (
+            ["update", SESSION],
+            2,
+            "sparkctl: nothing is to be changed: `sparkctl update --help` lists the options\n",
         ),
         (["create", "x", "--label", "y"], 2, "sparkctl: --label must be KEY=VALUE, not 'y'\n"),
         (["create", b"\xff"], 1, "sparkctl: the arguments are not valid text\n"),

@@ -55,11 +55,17 @@ async def test_an_interrupt_tells_its_way():
         assert (await read(message("SYSTEM", interrupt=nudge(state))))[1].split()[0] == state.lower()
 
 
-async def test_a_summary_says_what_it_stands_for():
-    assert await read(message("SUMMARY", text="A quiet night.", covers_through_position=40)) == [
-        "── turn 1 ──",
+async def test_a_summary_says_what_it_stands_for_and_opens_no_turn():
+    assert await read(
+        message("USER", turn=2, text="Go on."),
+        message("SUMMARY", turn=1, text="A quiet night.", covers_through_position=40),
+        message("ASSISTANT", turn=2, text="I climb."),
+    ) == [
+        "── turn 2 ──",
+        "inner voice  Go on.",
         "summary      in place of what stands up to position 40",
         "             A quiet night.",
+        "agent        I climb.",
     ]
 
 

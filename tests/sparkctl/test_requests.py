@@ -1,17 +1,15 @@
 import time
+from operator import attrgetter
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from spark.agent.v1.agent_service_pb2 import UpdateSessionRequest
 from spark.agent.v1.interrupt_pb2 import Delivery
-from spark.agent.v1.session_pb2 import SessionMode
+from spark.agent.v1.session_pb2 import Session, SessionMode
 from sparkctl import requests
 from sparkctl.failures import UsageFailed
-from sparkctl.requests import When
-
-
-def session(**options):
-    defaults = {"name": "", "model": "", "on_interrupt": False, "cooldown_seconds": 0, "labels": ()}
-    return requests.session("Keep the lamp.", **defaults | options)
+from sparkctl.requests import Mode, When
 
 
 def interrupt(**options):
@@ -21,30 +19,58 @@ def interrupt(**options):
     )
 
 
-def test_a_session_is_autonomous_unless_it_is_for_interrupts():
-    assert session().config.mode == SessionMode.SESSION_MODE_AUTONOMOUS
-    assert session(on_interrupt=True).config.mode == SessionMode.SESSION_MODE_ON_INTERRUPT
+@pytest.mark.parametrize(
+    ("option", "path", "field"),
+    [
+        ({"goal": "Keep the lamp."}, "goal", "Keep the lamp."),
+        ({"name": "lighthouse"}, "display_name", "lighthouse"),
+        ({"labels": ["a=b=c d", "empty="]}, "labels", {"a": "b=c d", "empty": ""}),
+        ({"labels": [""]}, "labels", {}),
+        ({"model": "local"}, "config.model", "local"),
+        ({"inner_voice_model": ""}, "config.inner_voice_model", ""),
+        ({"tools": ["now", "web"]}, "config.tools", ["now", "web"]),
+        ({"tools": [""]}, "config.tools", []),
+        ({"inner_voice_prompt": "Be brief."}, "config.inner_voice_prompt", "Be brief."),
+        ({"inner_voice": True}, "config.disable_inner_voice", False),
+        ({"inner_voice": False}, "config.disable_inner_voice", True),
+        ({"mode": Mode.AUTONOMOUS}, "config.mode", SessionMode.SESSION_MODE_AUTONOMOUS),
+        ({"mode": Mode.ON_INTERRUPT}, "config.mode", SessionMode.SESSION_MODE_ON_INTERRUPT),
+        ({"cooldown_seconds": 1.5}, "config.cooldown", Duration(seconds=1, nanos=500_000_000)),
+        ({"cooldown_seconds": 0}, "config.cooldown", Duration()),
+        ({"max_rounds": 0}, "config.max_rounds_per_turn", 0),
+        ({"max_turns": 7}, "config.max_turns", 7),
+        ({"token_budget": 2**40}, "config.token_budget", 2**40),
+    ],
+)  # fmt: skip
+def test_an_option_of_a_session_sets_its_field_and_names_it_in_the_mask(option, path, field):
+    asked = requests.session(**option)
+
+    assert list(asked.update_mask.paths) == [path]
+    assert attrgetter(path)(asked.session) == field
 
 
-def test_a_session_takes_its_cooldown_and_labels():
-    wanted = session(cooldown_seconds=1.5, labels=["team=night watch", "empty=", "a=b=c"])
-
-    assert wanted.config.cooldown.ToMilliseconds() == 1500
-    assert dict(wanted.labels) == {"team": "night watch", "empty": "", "a": "b=c"}
+def test_options_that_were_not_given_are_not_in_the_mask():
+    assert requests.session() == UpdateSessionRequest(session=Session(config={}), update_mask={})
 
 
-@pytest.mark.parametrize("label", ["team", "=x", ""])
+@pytest.mark.parametrize("label", ["team", "=x"])
 def test_a_label_needs_a_key_and_a_value(label):
     with pytest.raises(UsageFailed, match="--label must be KEY=VALUE"):
-        session(labels=[label])
+        requests.session(labels=[label])
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e300])
 def test_a_time_must_be_one(seconds):
     with pytest.raises(UsageFailed, match="--cooldown must be"):
-        session(cooldown_seconds=seconds)
+        requests.session(cooldown_seconds=seconds)
     with pytest.raises(UsageFailed, match="--expires must be"):
         interrupt(expires_seconds=seconds)
+
+
+@pytest.mark.parametrize("option", ["max_rounds", "max_turns", "token_budget"])
+def test_a_limit_that_the_contract_cannot_carry_is_refused(option):
+    with pytest.raises(UsageFailed, match="too large"):
+        requests.session(**{option: 2**63})
 
 
 def test_words_alone_are_a_nudge():

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from spark.agent.v1.agent_service_pb2 import ListSessionsRequest
 from spark.agent.v1.session_pb2 import Session
-from sparkctl import sessions
+from sparkctl import requests, sessions
 from sparkctl.failures import CallFailed, UsageFailed
 from tests.sparkctl.events import SESSION, at
 from tests.sparkctl.scripted import Broken
@@ -70,6 +70,32 @@ async def test_a_creation_is_repeated_under_the_same_request_id(scripted, agent)
     first, second = scripted.agent.created
     assert first.request_id
     assert first == second
+
+
+class TestAnUpdate:
+    async def test_asks_for_what_the_mask_names_of_the_session_that_is_meant(self, scripted, agent):
+        scripted.agent.sessions = [a_session(1)]
+        change = requests.session(goal="Keep the harbour.", max_turns=7)
+
+        assert (await sessions.update(agent, a_session(1).session_id, change)).session_id == a_session(
+            1
+        ).session_id
+        (asked,) = scripted.agent.updated
+        assert asked.session.session_id == a_session(1).session_id
+        assert (asked.session.goal, asked.session.config.max_turns) == ("Keep the harbour.", 7)
+        assert asked.update_mask == change.update_mask
+
+    async def test_is_repeated_while_the_service_is_away(self, scripted, agent):
+        scripted.agent.sessions, scripted.agent.failures = [a_session(1)], [Broken()]
+
+        await sessions.update(agent, a_session(1).session_id, requests.session(name="harbour"))
+        first, second = scripted.agent.updated
+        assert first == second
+
+    async def test_of_nothing_is_not_asked_for(self, scripted, agent):
+        with pytest.raises(UsageFailed, match="nothing is to be changed"):
+            await sessions.update(agent, SESSION, requests.session())
+        assert scripted.agent.updated == []
 
 
 async def test_a_refusal_is_told_in_the_words_of_the_service(scripted, agent):

@@ -58,7 +58,6 @@ def test_a_session_at_rest_says_since_when_it_waits_and_what_starts_it():
         ("goal", "Keep the lamp."),
         ("state", "idle, turn 3"),
         ("since", "02:00:02 (58 s)"),
-        ("agent", "between two turns (58 s)"),
         ("waits", "the next turn starts at 02:01:30 (in 30 s)"),
         ("goes on", said(session)["goes on"]),
     ]
@@ -73,7 +72,7 @@ def test_what_is_posted_from_outside_is_not_the_agents_doing():
 
 def test_what_waits_is_told_with_its_source_and_its_age():
     assert said(a_session("QUEUED"), outstanding=[nudge()])["pending"] == (
-        "operator nudges: Watch the trawler. (pending for 50 s, due at the next round)"
+        "operator nudges: Watch the trawler. (for 50 s, due at the next round)"
     )
 
 
@@ -90,6 +89,7 @@ def test_a_session_that_backs_off_says_what_failed_and_when_it_is_tried_again():
     assert told["state"] == "backing off, turn 3"
     assert told["since"] == "02:00:03 (57 s)"
     assert told["failed"] == "round 1, attempt 2: model unavailable"
+    assert "agent" not in told
     assert told["waits"] == "the round is tried again at 02:01:30 (in 30 s)"
     assert "the model local answers" in told["goes on"]
 
@@ -101,10 +101,20 @@ def test_a_failure_that_is_over_is_not_told():
 
 
 def test_a_session_at_work_says_at_what():
-    told = said(a_session("RUNNING"), *Script().turn().round().calls("now").starts("now"))
+    asked = Script().turn().round()
+    assert said(a_session("RUNNING"), *asked)["agent"] == "asked the model, no answer yet (58 s)"
 
+    told = said(a_session("RUNNING"), *asked.calls("now").starts("now"))
     assert told["running"] == "now (running for 56 s)"
-    assert not {"waits", "goes on"} & told.keys()
+    assert not {"agent", "waits", "goes on"} & told.keys()
+
+
+def test_a_session_that_waits_says_until_when_and_why():
+    waiting = Script().turn().round().calls("wait", '{"seconds": 90, "reason": "the tide"}')
+    told = said(a_session("WAITING", next_turn_time=at(93)), *waiting)
+
+    assert told["waiting"] == "for 57 s, until an interrupt or 02:01:33: the tide"
+    assert told["waits"] == "the agent goes on at an interrupt, or at 02:01:33 (in 33 s)"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +139,29 @@ def test_what_a_session_waits_for_is_told_with_what_helps(session, waits, goes_o
 
 def test_a_session_that_stopped_says_why():
     assert said(a_session("STOPPED", "PAUSED", state_reason="token budget"))["state"] == (
-        "paused: token budget, turn 3"
+        "paused, turn 3: token budget"
     )
+
+
+class TestAPausedSession:
+    def goes_on(self, config, *events):
+        return said(a_session("STOPPED", "PAUSED", config=config), *events)["goes on"]
+
+    def test_at_its_limit_of_turns_needs_more_of_them(self):
+        goes_on = self.goes_on({"max_turns": 3}, *Script().turn().turn_ended())
+
+        assert goes_on.endswith(f"resume {SESSION}")
+        assert f"update {SESSION} --max-turns N, then " in goes_on
+
+    def test_in_the_last_turn_that_it_may_have_is_only_resumed(self):
+        assert "update" not in self.goes_on({"max_turns": 3}, *Script().turn())
+
+    def test_before_its_limit_of_turns_is_only_resumed(self):
+        assert "update" not in self.goes_on({"max_turns": 4}, *Script().turn().turn_ended())
+
+    @pytest.mark.parametrize("limit", ["max_rounds_per_turn", "token_budget"])
+    def test_with_a_limit_of_rounds_or_tokens_gets_a_fresh_count(self, limit):
+        assert self.goes_on({limit: 10}).endswith(f"resume {SESSION}, which grants rounds and tokens afresh")
 
 
 def test_a_session_that_is_over_waits_for_nothing():

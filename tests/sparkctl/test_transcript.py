@@ -64,6 +64,28 @@ def test_a_call_that_never_started_is_printed_with_its_response():
     assert lines(script)[-2:] == [("tool", 'note {"text": "x"}'), ("error", "note: skipped: interrupted")]
 
 
+class TestAWait:
+    arguments = '{"seconds": 3600, "reason": "the tide"}'
+
+    def waiting(self):
+        return asking().calls("wait", self.arguments)
+
+    def test_is_printed_with_its_call_since_nothing_is_run_for_it(self):
+        assert lines(self.waiting())[-1] == ("tool", f"wait {self.arguments}")
+        assert lines(self.waiting().starts("wait")) == lines(self.waiting())
+
+    def test_stands_in_the_foot_with_its_end_and_its_reason_until_it_is_answered(self):
+        assert foot(*self.waiting()) == [("waiting", "for 55 s, until an interrupt or 03:00:05: the tide")]
+        assert foot(*self.waiting().responds("wait", "An interrupt came.")) == []
+
+    def test_that_the_tool_refuses_is_a_call_like_any_other(self):
+        refused = asking().calls("wait", '{"seconds": 0}')
+        assert foot(*refused) == []
+
+        refused.responds("wait", "too short", is_error=True)
+        assert lines(refused)[-2:] == [("tool", 'wait {"seconds": 0}'), ("error", "wait: too short")]
+
+
 def test_a_watcher_who_comes_after_the_call_sees_its_name_when_it_starts():
     assert lines([Script().starts("now")[0]]) == [("tool", "now")]
 
@@ -159,7 +181,7 @@ class TestAnInterrupt:
             (
                 Tone.DELIVERED,
                 "delivered",
-                "operator nudges: Watch the trawler. (posted at 02:00:10, delivered at 02:00:12)",
+                "operator nudges: Watch the trawler. (at 02:00:12, posted at 02:00:10)",
             ),
             (Tone.SEEN, "seen", "seen by the model at 02:00:13 · operator nudges: Watch the trawler."),
         ]
@@ -169,13 +191,13 @@ class TestAnInterrupt:
 
         assert printed(script, live=True) == []
         assert foot(*script) == [
-            ("pending", "operator nudges: Watch the trawler. (pending for 50 s, due at the next round)")
+            ("pending", "operator nudges: Watch the trawler. (for 50 s, due at the next round)")
         ]
 
     def test_stays_in_the_foot_when_delivered_and_leaves_it_when_seen(self):
         script = Script().interrupt("posted", nudge()).interrupt("delivered", nudge("DELIVERED"))
         assert foot(*script) == [
-            ("delivered", "operator nudges: Watch the trawler. (delivered at 02:00:12, not yet seen)")
+            ("delivered", "operator nudges: Watch the trawler. (at 02:00:12, not yet seen)")
         ]
 
         assert foot(*script.interrupt("seen", nudge("SEEN"))) == []
@@ -238,6 +260,44 @@ def test_a_failed_round_says_why_and_when_it_is_tried_again():
     assert row.text == "round 1, attempt 2: model unavailable: connection refused (next attempt at 02:00:30)"
 
 
+def test_a_session_that_backs_off_says_in_the_foot_when_it_tries_again():
+    failed = {"turn": 1, "round": 1, "attempt": 1, "retry_time": at(90)}
+    script = asking().add(round_failed=failed)
+    assert foot(*script) == [("agent", "backing off, next attempt in 30 s")]
+
+    assert foot(*script.round(attempt=2)) == [("agent", "asked the model, no answer yet (54 s)")]
+
+
+@pytest.mark.parametrize(("state", "tone"), [("PAUSED", Tone.QUIET), ("FAILED", Tone.PROBLEM)])
+def test_a_session_that_is_stopped_says_so_and_why_in_the_foot_until_it_works_on(state, tone):
+    script = asking().says("Done.").turn_ended().session(state, "limit reached: max_turns, 1")
+    transcript = Transcript(live=True, zone=UTC)
+    for event in script:
+        transcript.apply(event)
+    (row,) = transcript.foot(NOW)
+
+    assert (row.tone, row.text) == (tone, f"{state.lower()}: limit reached: max_turns, 1")
+    assert foot(*script.session()) == [("agent", "between two turns (54 s)")]
+
+
+def test_a_session_that_is_stopped_finishes_what_it_is_at():
+    assert foot(*asking().calls("now").starts("now").session("PAUSED", "on request")) == [
+        ("running", "now (running for 54 s)"),
+        ("session", "paused: on request"),
+    ]
+
+
+def test_a_session_that_is_updated_says_what_is_new():
+    config, labels = {"model": "local", "max_turns": 3}, {"team": "night"}
+    script = Script().session().session(config=config, labels=labels)
+    script.session(goal="Keep the harbour.", config=config, labels=labels)
+
+    assert lines(script)[1:] == [
+        ("session", "changed: labels, model, max turns"),
+        ("session", "changed: goal\nKeep the harbour."),
+    ]
+
+
 def test_a_session_says_its_state_and_the_reason():
     script = (
         Script().session().session("PAUSED", "the operator asked").session().session("FAILED", "5 crashes")
@@ -258,6 +318,12 @@ def test_compaction_says_what_it_replaced():
         "rows up to position 40 are replaced by a summary; interrupts listed as handled: 2",
         "Nothing happened.",
     ]
+
+
+def test_a_compaction_without_a_summary_says_so():
+    (row,) = printed(Script().add(compacted={"summary": {"covers_through_position": 40}, "cut": True}))
+
+    assert row.text == "rows up to position 40 are cut off, without a summary"
 
 
 def test_a_lost_connection_says_since_when_until_it_is_back():
