@@ -6,6 +6,7 @@ moment. Those that come in the meantime gather, without a timer, and go with the
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -79,20 +80,42 @@ class Deposits:
         return taken
 
     async def _send(self, together: list[_Waiting]) -> None:
-        timeout_seconds = max(one.deadline for one in together) - asyncio.get_running_loop().time()
-        request = DepositInterruptsRequest(deposits=[one.deposit for one in together])
         try:
-            response = await self._call(request, timeout=timeout_seconds)
-            if len(response.results) != len(together):
-                log.error("results missing", deposits=len(together), results=len(response.results))
-                raise Internal
-            for one, result in zip(together, response.results, strict=True):
-                if not one.result.done():
-                    one.result.set_result(result)
-        except Exception as error:
-            for one in together:
-                if not one.result.done():
-                    one.result.set_exception(error)
+            await self._settle(together)
         finally:
             self._calls -= 1
             self._leave()
+
+    async def _settle(self, together: list[_Waiting]) -> None:
+        """Tell the callers what became of their deposits. One that spoils the call for all is left alone with
+        it, by halving."""
+        try:
+            results = await self._ask(together)
+        except Exception as error:
+            if len(together) > 1 and _is_of_the_whole(error):
+                half = len(together) // 2
+                await self._settle(together[:half])
+                await self._settle(together[half:])
+                return
+            for one in together:
+                if not one.result.done():
+                    one.result.set_exception(error)
+        else:
+            for one, result in zip(together, results, strict=True):
+                if not one.result.done():
+                    one.result.set_result(result)
+
+    async def _ask(self, together: list[_Waiting]) -> Sequence[DepositResult]:
+        timeout_seconds = max(one.deadline for one in together) - asyncio.get_running_loop().time()
+        request = DepositInterruptsRequest(deposits=[one.deposit for one in together])
+        response = await self._call(request, timeout=timeout_seconds)
+        if len(response.results) != len(together):
+            log.error("results missing", deposits=len(together), results=len(response.results))
+            raise Internal
+        return response.results
+
+
+def _is_of_the_whole(error: Exception) -> bool:
+    """Whether the agent service could not even read the call. What is wrong with a deposit it says in the
+    deposit's own result, but one may be nested just too deep to be read a level further down than here."""
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.INVALID_ARGUMENT

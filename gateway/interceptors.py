@@ -14,18 +14,16 @@ from gateway.errors import DETAILS_KEY, GatewayError, Internal, InvalidField
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Handler: TypeAlias = "grpc.RpcMethodHandler[Request, Response]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Request, Response]"
-
-OURS = "/spark."
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, Response]"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Statuses(grpc.aio.ServerInterceptor):
-    """Decodes the requests of our services, and turns what their servicers raise into a status.
+    """Reads and decodes the requests of all services, and turns what their servicers raise into a status.
 
-    gRPC would answer malformed bytes and unknown exceptions in Python's words. Health and reflection pass
-    through untouched.
+    gRPC would answer malformed bytes and unknown exceptions in Python's words, and a call that ends without
+    a request never.
     """
 
     async def intercept_service(
@@ -35,25 +33,27 @@ class Statuses(grpc.aio.ServerInterceptor):
     ) -> Handler[Request, Response] | None:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(OURS):
-            return handler
+        if handler is None:
+            return None
+        # To gRPC all requests are streams, so that they are read, and missed, here.
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 _stream(method, handler), response_serializer=handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             _unary(method, handler), response_serializer=handler.response_serializer
         )
 
 
 def _unary(
     method: str, handler: Handler[Request, Response]
-) -> Callable[[bytes, Context[Request, Response]], Awaitable[Response]]:
+) -> Callable[[AsyncIterator[bytes], Context[Response]], Awaitable[Response]]:
     call = cast(Callable[[Request, object], Awaitable[Response]], handler.unary_unary)
+    decode = _decoder(handler)
 
-    async def answer(data: bytes, context: Context[Request, Response]) -> Response:
+    async def answer(requests: AsyncIterator[bytes], context: Context[Response]) -> Response:
         try:
-            return await call(_decode(handler, data), context)
+            return await call(await _only(decode, context), context)
         except Exception as error:
             await _tell(error, method, context)
 
@@ -62,12 +62,16 @@ def _unary(
 
 def _stream(
     method: str, handler: Handler[Request, Response]
-) -> Callable[[bytes, Context[Request, Response]], AsyncIterator[Response]]:
-    call = cast(Callable[[Request, object], AsyncIterator[Response]], handler.unary_stream)
+) -> Callable[[AsyncIterator[bytes], Context[Response]], AsyncIterator[Response]]:
+    call = cast(
+        Callable[[object, object], AsyncIterator[Response]], handler.stream_stream or handler.unary_stream
+    )
+    decode = _decoder(handler)
 
-    async def answer(data: bytes, context: Context[Request, Response]) -> AsyncIterator[Response]:
+    async def answer(requests: AsyncIterator[bytes], context: Context[Response]) -> AsyncIterator[Response]:
         try:
-            async for response in call(_decode(handler, data), context):
+            asked = _all(decode, requests) if handler.request_streaming else await _only(decode, context)
+            async for response in call(asked, context):
                 yield response
         except Exception as error:
             await _tell(error, method, context)
@@ -75,15 +79,35 @@ def _stream(
     return answer
 
 
-def _decode(handler: Handler[Request, Response], data: bytes) -> Request:
+async def _only(decode: Callable[[bytes], Request], context: Context[Response]) -> Request:
+    """The request of a call that has one. What comes after it is not read."""
+    data = await context.read()
+    # The stubs know only the type of what is read before the end.
+    if cast(object, data) is grpc.aio.EOF:
+        raise InvalidField("", "the request is missing")
+    return decode(data)
+
+
+async def _all(decode: Callable[[bytes], Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+    async for data in requests:
+        yield decode(data)
+
+
+def _decoder(handler: Handler[Request, Response]) -> Callable[[bytes], Request]:
     decode = cast(Callable[[bytes], Request], handler.request_deserializer)
-    try:
-        return decode(data)
-    except DecodeError:
-        raise InvalidField("", "the request cannot be decoded") from None
+
+    def checked(data: bytes) -> Request:
+        try:
+            return decode(data)
+        except DecodeError:
+            raise InvalidField("", "the request cannot be decoded") from None
+
+    return checked
 
 
-async def _tell(error: Exception, method: str, context: Context[Request, Response]) -> Never:
+async def _tell(error: Exception, method: str, context: Context[Response]) -> Never:
+    if isinstance(error, grpc.aio.BaseError):  # gRPC's own: an abort, a call that is over
+        raise error
     if not isinstance(error, GatewayError):
         log.error("call failed", method=method, exc_info=error)
         error = Internal()

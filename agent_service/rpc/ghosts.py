@@ -8,6 +8,7 @@ from math import inf
 from typing import TypeAlias
 
 from agent_service.domain import (
+    DeltaKind,
     Event,
     Happening,
     MessageAppended,
@@ -33,7 +34,14 @@ def void_after(events: Iterable[Event], void: Mark) -> Mark:
 
 
 def alive(deltas: Iterable[TextDelta], void: Mark) -> list[TextDelta]:
-    return [delta for delta in deltas if (delta.turn, delta.round, delta.attempt) > void]
+    return [delta for delta in deltas if _mark(delta) > void]
+
+
+def _mark(delta: TextDelta) -> Mark:
+    if delta.kind is DeltaKind.TOOL_PROGRESS:
+        # Tools run after all that a round's model writes, and before the next round.
+        return (delta.turn, delta.round + 0.5, 0)
+    return (delta.turn, delta.round, delta.attempt)
 
 
 def _void_by(happening: Happening) -> Mark:

@@ -2,10 +2,11 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
@@ -19,6 +20,7 @@ SERVICE = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_nam
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+CRASH_POLL_SECONDS = 0.2
 
 _OPTIONS = (
     # Two processes on one port would each get a part of the calls: the second one is told instead.
@@ -51,20 +53,60 @@ async def serve(
             f"SPARK_AGENT_LISTEN: {listen} is not a loopback address, and callers are not authenticated; "
             "set SPARK_INSECURE_LISTEN=1 to listen there all the same"
         )
-    server = grpc.aio.server(interceptors=[StatusInterceptor("spark")], options=_OPTIONS)
-    add_AgentServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(Health((SERVICE,), stopping), server)
-    _add_reflection(server)
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        raise SettingsError(f"SPARK_AGENT_LISTEN: cannot listen at {listen}") from None
-    await server.start()
-    try:
-        yield port
-    finally:
-        stopping.set()
-        await server.stop(drain_seconds)
+
+    def build() -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[StatusInterceptor()], options=_OPTIONS)
+        add_AgentServiceServicer_to_server(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health((SERVICE,), stopping), server)
+        _add_reflection(server)
+        return server
+
+    server = _Server(build, listen)
+    port = await server.start()
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(server.keep())
+        try:
+            yield port
+        finally:
+            keeping.cancel()
+            stopping.set()
+            await server.stop(drain_seconds)
+
+
+class _Server:
+    """A server that is put in the place of one that has crashed.
+
+    A method whose name is no UTF-8 is enough: grpc's loop dies of it and takes no more calls, on any
+    connection, while the process lives on.
+    """
+
+    def __init__(self, build: Callable[[], grpc.aio.Server], listen: str) -> None:
+        self._build, self._server, self._listen = build, build(), listen
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+    async def start(self) -> int:
+        """The port. Raises SettingsError where it cannot be had."""
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError:
+            raise SettingsError(f"SPARK_AGENT_LISTEN: cannot listen at {self._listen}") from None
+        self._listen = f"{self._listen.rpartition(':')[0]}:{port}"
+        await self._server.start()
+        return port
+
+    async def keep(self) -> None:
+        while True:
+            try:
+                # With calls in flight it tells of a crash only when its time is over.
+                await self._server.wait_for_termination(CRASH_POLL_SECONDS)
+            except Exception as crash:
+                self._log.error("server crashed", exc_info=crash)
+                await self._server.stop(None)
+                self._server = self._build()
+                await self.start()
+
+    async def stop(self, drain_seconds: float) -> None:
+        await self._server.stop(drain_seconds)
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

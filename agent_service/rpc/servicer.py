@@ -22,6 +22,7 @@ from agent_service.rpc.convert.session import (
     reading_proto,
     session_states,
 )
+from agent_service.rpc.convert.tool import tool_set_proto
 from agent_service.rpc.convert.update import session_change
 from agent_service.rpc.status import internal_error, status_of
 from agent_service.rpc.streams import LiveStreams
@@ -30,6 +31,7 @@ from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
+from agent_service.tools import Toolbox
 from spark.agent.v1.agent_service_pb2 import (
     CancelInterruptRequest,
     CancelInterruptResponse,
@@ -52,6 +54,8 @@ from spark.agent.v1.agent_service_pb2 import (
     ListMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
+    ListToolsRequest,
+    ListToolsResponse,
     PauseSessionRequest,
     PauseSessionResponse,
     ResumeSessionRequest,
@@ -81,12 +85,13 @@ class AgentService(AgentServiceServicer):
         live_streams: LiveStreams,
         limits: Limits,
         known_models: tuple[str, ...],
-        known_tools: tuple[str, ...],
+        toolbox: Toolbox,
     ) -> None:
         """The first known model is the one of a session that names none."""
         self._sessions, self._deposits, self._interrupts = sessions, deposits, interrupts
         self._streams, self._live_streams, self._limits = streams, live_streams, limits
-        self._checks = SessionChecks(limits, known_models, known_tools)
+        self._checks = SessionChecks(limits, known_models, toolbox.names)
+        self._toolbox = toolbox
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     async def CreateSession(self, request: CreateSessionRequest, context: object) -> CreateSessionResponse:
@@ -171,6 +176,9 @@ class AgentService(AgentServiceServicer):
     ) -> AsyncGenerator[WatchInterruptResponse, None]:
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
         return self._live_streams.interrupt(interrupt_id)
+
+    async def ListTools(self, request: ListToolsRequest, context: object) -> ListToolsResponse:
+        return ListToolsResponse(tool_sets=map(tool_set_proto, self._toolbox.standings))
 
     async def _deposit(self, item: Deposit) -> DepositResult:
         """One item of a batch, which fails alone."""

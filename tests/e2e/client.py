@@ -37,7 +37,7 @@ class Refused(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(f"{Code.Name(status.code)}: {status.message}")
         self.code, self.message = Code.Name(status.code), status.message
-        self._status = status
+        self.status = status
 
     @property
     def reason(self) -> str:
@@ -54,7 +54,7 @@ class Refused(Exception):
 
     def _detail(self, kind: Any) -> Any:
         """The detail of this kind, or an empty one."""
-        return next((kind for packed in self._status.details if packed.Unpack(kind)), kind)
+        return next((kind for packed in self.status.details if packed.Unpack(kind)), kind)
 
 
 class Program(Protocol):

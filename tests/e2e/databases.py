@@ -37,15 +37,6 @@ async def connected(database_url: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def contents(database_url: str) -> dict[str, list[str]]:
-    """Every row of every table that callers can cause to be written, as text."""
-    async with connected(database_url) as connection:
-        return {
-            table: [str(row) for row in await connection.fetch(f"SELECT * FROM {table} ORDER BY 1, 2")]
-            for table in ("sessions", "messages", "events")
-        }
-
-
 async def holder_address(connection: Connection, session_id: str) -> str:
     """Where the replica that holds a session listens."""
     return await connection.fetchval(

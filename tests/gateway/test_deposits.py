@@ -167,6 +167,28 @@ async def test_a_failed_call_fails_every_deposit_in_it_and_no_other():
         assert [outcome.code for outcome in outcomes] == [grpc.StatusCode.INTERNAL] * 2
 
 
+async def test_a_deposit_that_spoils_the_call_for_all_is_found_and_fails_alone():
+    async with busy() as agent:
+        posts = [agent.post(deposit("spoils" if i == 3 else f"r{i}")) for i in range(9)]
+        await asyncio.sleep(0)
+        held, agent.answer = agent.answer, asyncio.Event()
+
+        async def cannot_read_one(context: grpc.aio.ServicerContext) -> None:
+            if "spoils" in {one.request_id for one in agent.script.calls[-1].deposits}:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be decoded")
+
+        agent.script.before = cannot_read_one
+        held.set()
+
+        outcomes = await asyncio.gather(*posts, return_exceptions=True)
+
+        assert agent.sizes[0] == 9
+        assert outcomes.pop(3).code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [outcome.interrupt.interrupt_id for outcome in outcomes] == [
+            f"of r{i}" for i in range(9) if i != 3
+        ]
+
+
 async def test_missing_results_are_an_internal_error_and_no_hang():
     script = ScriptedAgent()
     async with running(script) as agent, connect(agent.address) as client:

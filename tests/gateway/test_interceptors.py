@@ -83,6 +83,16 @@ async def test_malformed_bytes_that_ask_for_a_stream_are_an_invalid_argument():
     assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("method", [POST, WATCH])
+async def test_a_call_without_a_request_is_an_invalid_argument_and_not_left_waiting(method):
+    async with serving() as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await channel.stream_stream(method)([], timeout=10).read()
+
+    assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert info(told.value).reason == "INVALID_FIELD"
+
+
 async def test_an_error_of_ours_is_told_in_its_own_words():
     async with serving(InvalidField("interrupt", "is required")) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as told:

@@ -13,7 +13,7 @@ from gateway.server import SERVICE, serving
 from gateway.settings import Settings, SettingsError
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
 from spark.gateway.v1 import gateway_service_pb2 as pb
-from tests.gateway.conditions import until
+from tests.gateway.conditions import PATIENCE_SECONDS, until
 from tests.gateway.running_gateway import NOT_SERVING, SERVING, calling, gateway_to
 from tests.gateway.scripted_agent import ScriptedAgent, running
 from tests.gateway.statuses import info
@@ -55,6 +55,38 @@ async def test_health_lists_what_it_knows_and_knows_nothing_else():
     }
     assert watched.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
     assert told.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "method", ["health.v1.Health/Check", "reflection.v1.ServerReflection/ServerReflectionInfo"]
+)
+async def test_malformed_bytes_are_an_invalid_argument_to_health_and_reflection_too(method):
+    async with gateway_to("127.0.0.1:1") as address, calling(address) as caller:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await caller.channel.stream_stream(f"/grpc.{method}")([b"\xff"]).read()
+
+    assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told.value.details() == "the request cannot be decoded"
+
+
+async def test_a_server_that_crashed_is_replaced_at_its_port_with_the_watches_cut():
+    async with (
+        running(ScriptedAgent()) as agent,
+        gateway_to(agent.address) as address,
+        calling(address) as caller,
+    ):
+        async with caller.watching_health() as health:
+            await health.until(SERVING)
+            with pytest.raises(grpc.aio.AioRpcError):
+                # Of a method whose name is no text gRPC's loop dies.
+                await caller.channel.unary_unary(b"/spark.\xff/Get")(b"")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await health.until(NOT_SERVING)
+        async with calling(address) as other:
+            check = health_pb2.HealthCheckRequest()
+            answer = await other.health.Check(check, wait_for_ready=True, timeout=PATIENCE_SECONDS)
+
+    assert answer.status == SERVING
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -16,6 +16,8 @@ from agent_service.errors import InvalidField, Violation
 MAX_LINE_LENGTH = 200
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The driver takes the microsecond after it for infinity.
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
 _SECONDS_OF_YEARS_1_TO_9999 = range(-62_135_596_800, 253_402_300_800)
 _NANOS_OF_A_SECOND = range(1_000_000_000)
 
@@ -90,10 +92,10 @@ def not_negative(field: str, value: int) -> int:
 
 
 def time(field: str, value: Timestamp) -> datetime:
-    """The time to the microsecond: what is finer is cut off."""
+    """The time to the microsecond: what is finer is cut off. The last of 9999 becomes the one before."""
     if value.seconds not in _SECONDS_OF_YEARS_1_TO_9999 or value.nanos not in _NANOS_OF_A_SECOND:
         raise invalid(field, "is not a time of the years 1 to 9999")
-    return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+    return min(_EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000), _LATEST)
 
 
 def duration(field: str, value: Duration, most: timedelta) -> timedelta:

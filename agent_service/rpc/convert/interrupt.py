@@ -27,7 +27,10 @@ _DELIVERIES = enums.members(_DELIVERY_NUMBERS, unset=Delivery.NEXT_ROUND)
 _STATE_NUMBERS = enums.numbers(InterruptState, interrupt_pb2.InterruptState.Value, "INTERRUPT_STATE")
 _STATES = enums.members(_STATE_NUMBERS)
 
-_SOURCE = re.compile(r"(operator|user|service|cron|webhook|agent)(?::([a-z0-9._-]{1,100}))?")
+_SOURCE = re.compile(
+    r"(?:operator|user|service|cron|webhook)(?::[a-z0-9._-]{1,100})?"
+    r"|agent(?::[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?"
+)
 _NUDGING_KINDS = frozenset({"operator", "user", "service", "agent"})
 _NOTIFICATION_TYPE = re.compile(r"[a-z0-9._-]{1,200}")
 
@@ -66,17 +69,13 @@ def deposit(item: agent_service_pb2.Deposit, limits: Limits) -> Deposit:
 def _kind(field: str, source: str) -> str:
     if not source:
         raise invalid(field, "is required")
-    parts = _SOURCE.fullmatch(source)
-    if not parts:
+    if not _SOURCE.fullmatch(source):
         raise invalid(
             field,
             "is not kind or kind:name with one of the kinds operator, user, service, cron, webhook, agent "
-            "and a name of 1 to 100 characters a-z 0-9 . _ -",
+            "and a name of 1 to 100 characters a-z 0-9 . _ -, for an agent its session id",
         )
-    kind, name = parts.groups()
-    if kind == "agent" and name:
-        fields.session_id(field, name)
-    return str(kind)
+    return source.partition(":")[0]
 
 
 def _body(sent: interrupt_pb2.Interrupt, limits: Limits) -> Nudge | Notification:
