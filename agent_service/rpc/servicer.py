@@ -105,7 +105,9 @@ class AgentService(AgentServiceServicer):
     async def ListSessions(self, request: ListSessionsRequest, context: object) -> ListSessionsResponse:
         states, with_labels = session_states("states", request.states), labels("labels", request.labels)
         filters: Json = [sorted(state.value for state in states), with_labels]
-        listing = Listing("ListSessions", filters, request.page_size, request.page_token)
+        listing = Listing(
+            "ListSessions", filters, request.page_size, request.page_token, last_place=2**128 - 1
+        )
         before = SessionId(UUID(int=listing.after)) if listing.after else None
         found = await self._sessions.page(listing.limit, before, states, with_labels)
         shown, token = listing.page(found, reading_proto, lambda last: last.session.session_id.int)

@@ -21,13 +21,13 @@ from agent_service.errors import RevisionOutOfRange, Unavailable
 from agent_service.rpc import ghosts
 from agent_service.rpc.convert.event import delta_proto, event_proto
 from agent_service.rpc.convert.interrupt import interrupt_proto
-from agent_service.rpc.convert.page import cut
+from agent_service.rpc.convert.page import MAX_BYTES, cut
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from agent_service.wakeups import Wakeups, Watch
 from spark.agent.v1.agent_service_pb2 import StreamTranscriptResponse, WatchInterruptResponse
 
-# Each may be a tool output of 256 KiB, and a slow client holds its page for as long as it lags.
+# A slow client holds its page for as long as it lags.
 PAGE_EVENTS = 100
 
 
@@ -57,9 +57,8 @@ class LiveStreams:
             while True:
                 # Taken before the page is read, so that the page has the start of the round they belong to.
                 heard = watch.take_deltas()
-                page = await self._streams.page(session_id, progress.revision, PAGE_EVENTS) if news else []
-                caught_up = len(page) < PAGE_EVENTS
-                responses = progress.responses(page, heard if include_deltas and caught_up else ())
+                page = await self._page(session_id, progress.revision) if news else []
+                responses = progress.responses(page, heard if include_deltas else ())
                 if not responses and time() >= notice_time:
                     responses = [progress.notice()]
                 for response in responses:
@@ -67,7 +66,7 @@ class LiveStreams:
                     notice_time = time() + self._notice_seconds
                 if progress.ended:
                     return
-                if caught_up:
+                if progress.caught_up:
                     news = await watch.wait(min(self._poll_seconds, self._notice_seconds))
                 self._go_on()
 
@@ -86,6 +85,9 @@ class LiveStreams:
                 while not await watch.wait(self._poll_seconds):
                     continue  # Only text came, of which nothing is shown here.
                 self._go_on()
+
+    async def _page(self, session_id: SessionId, after_revision: int) -> list[Event]:
+        return await self._streams.page(session_id, after_revision, PAGE_EVENTS, MAX_BYTES)
 
     @contextmanager
     def _watch(self, session_id: SessionId) -> Iterator[Watch]:
@@ -115,19 +117,23 @@ class _Progress:
         self.ended = opening.state is SessionState.ENDED and after_revision == opening.revision
         self._opening_revision = opening.revision
         self._synced = False
+        # Whether the last page had all that there was.
+        self.caught_up = False
         self._void = ghosts.NOTHING
 
     def responses(self, page: Sequence[Event], heard: Sequence[TextDelta]) -> list[StreamTranscriptResponse]:
         """What to send of a page and of what was heard before it was read."""
         self._void = ghosts.void_after(page, self._void)
-        responses = []
+        responses, page_bytes = [], 0
         for events in cut(map(event_proto, page)):
             self.revision = events[-1].revision
             responses.append(StreamTranscriptResponse(events=events, last_revision=self.revision))
+            page_bytes += responses[-1].ByteSize()
+        self.caught_up = len(page) < PAGE_EVENTS and page_bytes <= MAX_BYTES
         if not self._synced and self.revision >= self._opening_revision:
             self._synced = True
             responses.append(StreamTranscriptResponse(last_revision=self.revision, synced=True))
-        for deltas in cut(map(delta_proto, ghosts.alive(heard, self._void))):
+        for deltas in cut(map(delta_proto, ghosts.alive(heard if self.caught_up else (), self._void))):
             responses.append(StreamTranscriptResponse(events=deltas, last_revision=self.revision))
         self.ended = self.ended or any(_is_end(event) for event in page)
         return responses

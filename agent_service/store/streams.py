@@ -9,12 +9,18 @@ _NEWEST = "SELECT revision FROM sessions WHERE session_id = $1"
 
 # One statement is one snapshot: it holds everything up to the last revision in it.
 _PAGE = f"""
-SELECT e.session_id AS event_session_id, e.revision AS event_revision, e.create_time AS event_time,
-       e.type AS event_type, e.data AS event_data, m.*
-FROM events e LEFT JOIN LATERAL (
-    SELECT {MESSAGE_COLUMNS} FROM messages
-    WHERE session_id = e.session_id AND message_id = e.message_id) m ON true
-WHERE e.session_id = $1 AND e.revision > $2 ORDER BY e.revision LIMIT $3"""
+SELECT * FROM (
+    SELECT *, coalesce(sum(octet_length(text) + octet_length(reasoning)) OVER (
+        ORDER BY event_revision ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+    FROM (
+        SELECT e.session_id AS event_session_id, e.revision AS event_revision, e.create_time AS event_time,
+               e.type AS event_type, e.data AS event_data, m.*
+        FROM events e LEFT JOIN LATERAL (
+            SELECT {MESSAGE_COLUMNS} FROM messages
+            WHERE session_id = e.session_id AND message_id = e.message_id) m ON true
+        WHERE e.session_id = $1 AND e.revision > $2 ORDER BY e.revision LIMIT $3) next
+) sized
+WHERE bytes_before <= $4 ORDER BY event_revision"""
 
 # So many rows at most, and of those that are too long together no more than tells that there are more.
 _MESSAGES = f"""
@@ -40,10 +46,13 @@ class Streams:
             raise SessionNotFound(session_id)
         return get(row, "revision", int)
 
-    async def page(self, session_id: SessionId, after_revision: int, limit: int) -> list[Event]:
-        """The next events after a revision, each with its row as it was then."""
+    async def page(
+        self, session_id: SessionId, after_revision: int, limit: int, max_bytes: int = 2**31
+    ) -> list[Event]:
+        """The next events after a revision, each with its row as it was then. The last of them is at most the
+        first with which the rows are longer together than so many bytes."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_PAGE, session_id, after_revision, limit)
+            rows = await connection.fetch(_PAGE, session_id, after_revision, limit, max_bytes)
         return [event(row) for row in rows]
 
     async def messages(

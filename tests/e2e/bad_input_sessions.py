@@ -309,6 +309,7 @@ ANSWERED_CALLS: Mapping[str, tuple[str, Message]] = {
     "token of the listing": ("ListInterrupts", ListInterruptsRequest(session_id=FULL, page_token=TOKEN)),
     "states twice": ("ListInterrupts", ListInterruptsRequest(session_id=FULL, states=[6, 1, 6, 1])),
     "100,000 states": ("ListInterrupts", ListInterruptsRequest(session_id=FULL, states=[1] * 100_000)),
+    "100,000 states of sessions": ("ListSessions", ListSessionsRequest(states=[1] * 100_000)),
     "nothing to list": ("ListMessages", ListMessagesRequest(session_id=PAUSED)),
     "nothing more to stream": (
         "StreamTranscript",

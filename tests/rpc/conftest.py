@@ -14,6 +14,8 @@ import pytest
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
 from agent_service.rpc.streams import LiveStreams
+from agent_service.tools import Toolbox
+from agent_service.tools.builtin import builtin_tools
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from tests.support import LIMITS, Store
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from spark.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
 MODELS = ("local", "demo")
-TOOLS = ("now", "wait", "note")
 POLL_SECONDS, NOTICE_SECONDS = 0.05, 0.2
 # For streams that are to hear of news by hints alone.
 LONG = 3600.0
@@ -50,8 +51,9 @@ def live_streams(
 async def open_door(store: Store, drain_seconds: float = 5) -> AsyncIterator[Door]:
     stopping = asyncio.Event()
     live = live_streams(store, POLL_SECONDS, NOTICE_SECONDS, stopping)
+    toolbox = Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60)
     servicer = AgentService(
-        store.sessions, store.deposits, store.interrupts, store.streams, live, LIMITS, MODELS, TOOLS
+        store.sessions, store.deposits, store.interrupts, store.streams, live, LIMITS, MODELS, toolbox
     )
     async with (
         serve("127.0.0.1:0", servicer, stopping, insecure_listen=False, drain_seconds=drain_seconds) as port,

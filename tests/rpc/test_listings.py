@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from agent_service.domain import SessionId, Usage, new_id
+from agent_service.rpc.convert.page import token as page_token
 from spark.agent.v1.agent_service_pb2 import (
     CancelInterruptRequest,
     GetInterruptRequest,
@@ -121,7 +122,9 @@ class TestInterrupts:
         session_id, other = map(str, ids)
         first = await door.stub.ListInterrupts(ListInterruptsRequest(session_id=session_id, page_size=1))
         token = first.next_page_token
+        nowhere = page_token(2**63, "ListInterrupts", [session_id, []])
         for request in (
+            ListInterruptsRequest(session_id=session_id, page_token=nowhere),
             ListInterruptsRequest(session_id=other, page_token=token),
             ListInterruptsRequest(session_id=session_id, page_token=token, states=[INTERRUPT_STATE_PENDING]),
             ListInterruptsRequest(session_id=session_id, page_token="forged"),

@@ -105,3 +105,15 @@ async def test_of_rows_that_are_too_long_together_one_more_is_read(
     await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
     page = await store.streams.messages(session_id, work.next_position - 1, 100, 10)
     assert len(page) == read
+
+
+async def test_of_events_that_are_too_long_together_the_page_ends_with_the_one_that_is_too_much(
+    store: Store,
+) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    before = len(await store.kinds(session_id))
+    rows = [assistant("x" * size) for size in (4, 4, 4, 4)]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
+    assert len(await store.streams.page(session_id, before, 100, max_bytes=10)) == 3
+    assert len(await store.streams.page(session_id, before, 100)) == 4

@@ -122,7 +122,8 @@ def _digest(
 
 
 def interrupt_states(field: str, sent: Iterable[int]) -> tuple[InterruptState, ...]:
-    return tuple(fields.member(field, number, _STATES) for number in sent)
+    """Each state once, however often it was sent."""
+    return tuple(dict.fromkeys(fields.member(field, number, _STATES) for number in sent))
 
 
 def interrupt_proto(interrupt: Interrupt) -> interrupt_pb2.Interrupt:

@@ -30,11 +30,15 @@ Item = TypeVar("Item", bound=Message)
 class Listing:
     """A call for a page of a listing. The page is what comes after `after`, 0 at the beginning."""
 
-    def __init__(self, method: str, filters: Json, page_size: int, page_token: str) -> None:
-        """Raises InvalidField."""
+    def __init__(
+        self, method: str, filters: Json, page_size: int, page_token: str, last_place: int = 2**63 - 1
+    ) -> None:
+        """No item has a place after the last. Raises InvalidField."""
         self._method, self._filters = method, filters
         self._size = size("page_size", page_size)
         self.after = cursor("page_token", page_token, method, filters) if page_token else 0
+        if self.after > last_place:
+            raise invalid("page_token", "is not a token of this listing")
 
     @property
     def limit(self) -> int:

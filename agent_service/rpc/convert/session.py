@@ -113,7 +113,8 @@ def labels(field: str, sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def session_states(field: str, sent: Iterable[int]) -> tuple[SessionState, ...]:
-    return tuple(fields.member(field, number, _STATES) for number in sent)
+    """Each state once, however often it was sent."""
+    return tuple(dict.fromkeys(fields.member(field, number, _STATES) for number in sent))
 
 
 def _known(kind: str, field: str, name: str, known: tuple[str, ...]) -> str:
