@@ -30,10 +30,12 @@ class Asker:
     interruption: Interruption
 
     async def window(self, work: Work) -> Window:
-        """The context window of the models that the session runs with: of two the narrower one."""
-        names = {work.config.model}
-        if not work.config.disable_inner_voice:
-            names.add(work.config.inner_voice_model or work.config.model)
+        """The context window of the models that the turn runs with, or the next one will: of two the narrower
+        one."""
+        config = work.config if work.turn_open else work.session.config
+        names = {config.model}
+        if not config.disable_inner_voice:
+            names.add(config.inner_voice_model or config.model)
         try:
             models = [self.model(name) for name in names]
         except ConfigNotFound:

@@ -73,7 +73,7 @@ class OpenAIModel:
                         break
                 for chunk in await self._rest(coming, reply):
                     yield chunk
-        reply.end()
+        reply.end(await self.context_window() if reply.is_cut else None)
 
     async def _rest(self, coming: AsyncIterator[object], reply: Reading) -> list[Chunk]:
         """What follows the end of a reply: usage figures, unless the server leaves off or just stays."""

@@ -8,6 +8,8 @@ from agent_service.model.protocol import Chunk, ModelError
 from agent_service.model.tool_calls import ToolCalls
 
 _CUT_SHORT = frozenset({"length", "content_filter"})
+# A reply that is cut at its length with so much of the window in use was cut because the window was full.
+_FULL = 0.9
 _GIVEN_UP = frozenset({"abort", "error"})
 
 
@@ -18,12 +20,18 @@ class Reading:
         self._max_bytes, self._bytes = max_bytes, 0
         self._calls = ToolCalls()
         self._finish_reason = ""
+        self._used_tokens = 0
         self._says_something = False
 
     @property
     def is_finished(self) -> bool:
         """Whether the server has said that this is all; only usage figures come after that."""
         return bool(self._finish_reason)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the server has cut the reply at its length."""
+        return self._finish_reason == "length"
 
     def read(self, data: object) -> Chunk:
         """The next event. Raises ModelError, wire.ServerFailure, and ValueError where it is no event."""
@@ -32,6 +40,8 @@ class Reading:
         chunk = event.chunk
         if event.calls:
             chunk = replace(chunk, tool_calls=self._calls.pieces(event.calls))
+        if chunk.usage:
+            self._used_tokens = chunk.usage.input_tokens + chunk.usage.output_tokens
         said = _bytes(chunk)
         self._says_something |= said > 0
         # An event without words counts too, so that a reply of nothing else comes to an end.
@@ -41,12 +51,18 @@ class Reading:
             raise ModelError(RoundFailure.BAD_REPLY, f"the reply is longer than {limit}")
         return chunk
 
-    def end(self) -> None:
-        """Raises ModelError unless the reply is whole."""
+    def end(self, window_tokens: int | None) -> None:
+        """Raises ModelError unless the reply is whole. Where the window or what is used of it is not known, a
+        reply that was cut at its length is taken to have filled it: no request asks for a length."""
         reason = self._finish_reason
         if not reason or reason in _GIVEN_UP:
             detail = "the model server broke off before the end of the reply"
             raise ModelError(RoundFailure.MODEL_UNAVAILABLE, detail)
+        if self.is_cut and (
+            not self._used_tokens or self._used_tokens >= (window_tokens or 0) * _FULL
+        ):
+            detail = "the context window was full before the end of the reply (finish_reason length)"
+            raise ModelError(RoundFailure.CONTEXT_OVERFLOW, detail)
         if reason in _CUT_SHORT:
             detail = f"the model server cut the reply short (finish_reason {reason})"
             raise ModelError(RoundFailure.BAD_REPLY, detail)

@@ -88,8 +88,10 @@ def translated() -> Iterator[None]:
     """The driver's errors that come and go, of connections, time limits and load, as Unavailable."""
     try:
         yield
-    except asyncpg.DataError:
-        # A mistake in this code, though the driver counts it among the errors of its interface.
+    except asyncpg.DataError as error:
+        # A mistake in this code, though the driver counts it among the errors of its interface. It quotes the
+        # value, and values are content, which is not logged.
+        error.args = (str(error).partition(":")[0],)
         raise
     except asyncpg.IntegrityConstraintViolationError as error:
         # It quotes the row, and rows hold content, which is not logged.

@@ -103,7 +103,9 @@ FAULTS = {
         streamed(delta(content="Hel"), DONE), UNAVAILABLE, "broke off before the end", seen=True
     ),
     "says nothing": Fault(streamed(PING, DONE), UNAVAILABLE, "broke off before the end"),
-    "cuts short": Fault(streamed(delta("length", content="Hel")), BAD_REPLY, "length", seen=True),
+    "cuts short": Fault(
+        streamed(delta("content_filter", content="Hel")), BAD_REPLY, "content_filter", seen=True
+    ),
     "never ends": Fault(
         chain([streamed()], repeat(delta(content="wind " * 1000))),
         BAD_REPLY,

@@ -66,8 +66,8 @@ class Story:
         words = [(MessageType.ASSISTANT, Text(text), "", reasoning)] if text or reasoning or not calls else []
         self._commit([*words, *((MessageType.TOOL_CALL, call, "", "") for call in calls)])
 
-    def respond(self, call_id: str, content: str, name: str = "now") -> None:
-        self._commit([(MessageType.TOOL_RESPONSE, ToolResponse(call_id, name, content), "", "")])
+    def respond(self, call_id: str, content: str, name: str = "now", is_error: bool = False) -> None:
+        self._commit([(MessageType.TOOL_RESPONSE, ToolResponse(call_id, name, content, is_error), "", "")])
 
     def _commit(self, rows: Sequence[tuple[MessageType, Content, str, str]]) -> None:
         first = len(self.rows) + 1

@@ -2,7 +2,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -322,6 +322,57 @@ def test_of_a_long_answer_of_a_tool_the_inner_voice_sees_the_beginning() -> None
     story.respond("a", "x" * (MAX_VOICE_CHARACTERS + 1))
     assert len(str(as_agent(story.rows)[-1]["content"])) == MAX_VOICE_CHARACTERS + 1
     assert str(as_voice(story.rows)[-1]["content"]).count("x") == MAX_VOICE_CHARACTERS
+
+
+@given(st.permutations(range(4)))
+def test_responses_are_shown_in_the_order_of_their_calls_however_they_came(order: list[int]) -> None:
+    """Naive: as they came. Some chat templates pair them by their order alone."""
+    story = Story()
+    story.begin_turn()
+    story.user("Light the lamp.")
+    for round in (1, 2):
+        story.begin_round()
+        # The same ids in each reply, as many servers have it.
+        story.reply("", *(ToolCall(f"{n}", "now", "{}") for n in range(4)))
+        for n in order:
+            story.respond(f"{n}", f"{round}.{n}")
+    told = [message["content"] for message in as_agent(story.rows) if message["role"] == "tool"]
+    assert told == [f"{round}.{n}" for round in (1, 2) for n in range(4)]
+
+
+def test_a_summary_is_said_to_both_by_the_other_one_with_what_follows() -> None:
+    story = Story()
+    story.begin_turn()
+    story.user("It came to this.")
+    story.user("Light the lamp.")
+    rows = [replace(story.rows[0], type=MessageType.SUMMARY), story.rows[1]]
+    assert as_agent(rows)[1:] == [{"role": "user", "content": "It came to this.\n\nLight the lamp."}]
+    assert as_voice(rows)[1:] == [
+        {"role": "user", "content": "I am ready.\n\nIt came to this."},
+        {"role": "assistant", "content": "Light the lamp."},
+    ]
+
+
+def test_the_user_may_say_something_before_and_after_everything(lamp: Story) -> None:
+    plain = as_agent(lamp.rows)
+    said = agent_messages("You are an agent.", TAG, lamp.rows, "Before.", "After.")
+    assert said[1] == {"role": "user", "content": "Before.\n\nLight the lamp."}
+    assert said[2:-1] == plain[2:]
+    assert said[-1] == {"role": "user", "content": "After."}
+    assert agent_messages("You are an agent.", TAG, [], "Before.", "After.")[1:] == [
+        {"role": "user", "content": "Before.\n\nAfter."}
+    ]
+
+
+@few_examples
+@any_story
+def test_what_is_said_after_everything_only_adds_at_the_end(story: Story) -> None:
+    """So that a server has the beginning of such a request at hand."""
+    for rows in prefixes(story):
+        *settled, last = as_agent(rows)
+        closed = agent_messages("You are an agent.", TAG, rows, closing="After.")
+        assert closed[: len(settled)] == settled
+        assert str(closed[len(settled)]["content"]).startswith(str(last["content"]))
 
 
 def test_nothing_is_open_in_an_empty_transcript() -> None:

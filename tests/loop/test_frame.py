@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -36,6 +38,38 @@ def test_nothing_in_an_interrupt_makes_a_frame_within_its_frame(body: Nudge | No
     assert shown.count(TAG) == 2
     assert shown.startswith(f"<interrupt-{TAG}>\n[operator]")
     assert shown.endswith(f"\n</interrupt-{TAG}>")
+
+
+@example(Nudge(NESTED), 12, 3)
+@given(st.builds(Nudge, hostile), st.integers(0, 60), st.integers(0, 3))
+def test_a_cut_makes_no_frame_within_its_frame_either(body: Nudge, shown_bytes: int, waiting: int) -> None:
+    shown = frame(replace(interrupt(body), shown_bytes=shown_bytes, left_waiting=waiting), TAG)
+    assert shown.count(TAG) == 2
+    assert shown.startswith(f"<interrupt-{TAG}>\n")
+    assert shown.endswith(f"\n</interrupt-{TAG}>")
+
+
+def test_one_that_is_too_long_shows_its_beginning_and_says_so() -> None:
+    long = replace(interrupt(Notification("tick", data_json='{"é":1}')), shown_bytes=25)
+    assert frame(long, TAG).splitlines()[1:-1] == [
+        "[operator] tick",
+        'data: {"',
+        "[cut here: 30 bytes, of which 25 are shown]",
+    ]
+
+
+def test_the_last_of_a_portion_says_how_many_wait() -> None:
+    last = replace(interrupt(Nudge("Look north.")), left_waiting=3)
+    assert frame(last, TAG).splitlines()[1:-1] == [
+        "[operator] Look north.",
+        "[3 more wait, and come with a later step]",
+    ]
+
+
+def test_what_a_source_says_last_is_not_lost_to_what_the_frame_adds() -> None:
+    cut_and_counted = replace(interrupt(Nudge("x" * 100)), shown_bytes=50, left_waiting=1)
+    added = frame(cut_and_counted, TAG).splitlines()[2:-1]
+    assert [line.split()[0] for line in added] == ["[cut", "[1"]
 
 
 @example(NESTED)

@@ -18,16 +18,16 @@ def called(name: str = "", arguments: object = "", **rest: object) -> dict:
     return said(tool_calls=[{"function": {"name": name, "arguments": arguments}} | rest])
 
 
-def read(*events: dict, max_bytes: int = ROOM) -> list[Chunk]:
+def read(*events: dict, max_bytes: int = ROOM, window: int | None = None) -> list[Chunk]:
     reading = Reading(max_bytes)
     chunks = [reading.read(event) for event in events]
-    reading.end()
+    reading.end(window)
     return chunks
 
 
-def failure(*events: dict, max_bytes: int = ROOM) -> ModelError:
+def failure(*events: dict, max_bytes: int = ROOM, window: int | None = None) -> ModelError:
     with pytest.raises(ModelError) as raised:
-        read(*events, max_bytes=max_bytes)
+        read(*events, max_bytes=max_bytes, window=window)
     return raised.value
 
 
@@ -62,11 +62,28 @@ def test_a_reply_without_a_good_end_is_none(reason: str | None) -> None:
     assert error.detail == "the model server broke off before the end of the reply"
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_a_reply_cut_short_is_none(reason: str) -> None:
-    error = failure(said(content="Hel"), said(reason))
+def test_a_reply_cut_short_is_none() -> None:
+    error = failure(said(content="Hel"), said("content_filter"))
     assert error.reason is RoundFailure.BAD_REPLY
-    assert reason in error.detail
+    assert "content_filter" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("usage", "window", "reason"),
+    [
+        ((900, 100), 1000, RoundFailure.CONTEXT_OVERFLOW),
+        ((500, 390), 1000, RoundFailure.BAD_REPLY),
+        ((500, 390), None, RoundFailure.CONTEXT_OVERFLOW),
+        (None, 1000, RoundFailure.CONTEXT_OVERFLOW),
+    ],
+)
+def test_a_reply_cut_at_its_length_has_filled_the_window_unless_there_was_room(
+    usage: tuple[int, int] | None, window: int | None, reason: RoundFailure
+) -> None:
+    counted = usage and {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    error = failure(said(content="Hel"), said("length") | {"usage": counted}, window=window)
+    assert error.reason is reason
+    assert "length" in error.detail
 
 
 def test_announced_calls_that_do_not_come_are_no_reply_unless_there_are_words() -> None:

@@ -19,14 +19,15 @@ from pathlib import Path
 import xllamacpp
 
 HOST = "127.0.0.1"
+SLOTS = 4
 MODEL = Path(__file__).parent.parent / "data" / "tiny.gguf"
 
 
-def parameters(port: int, endless: bool) -> xllamacpp.CommonParams:
+def parameters(port: int, context: int, endless: bool) -> xllamacpp.CommonParams:
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = str(MODEL), {"tiny"}
     params.hostnames, params.port = [HOST], port
-    params.n_ctx, params.n_parallel, params.warmup = 16384, 4, False
+    params.n_ctx, params.n_parallel, params.warmup = context * SLOTS, SLOTS, False
     params.endpoint_slots = True
     params.sampling.ignore_eos = params.ctx_shift = endless
     return params
@@ -35,13 +36,14 @@ def parameters(port: int, endless: bool) -> xllamacpp.CommonParams:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--context", type=int, default=4096, help="tokens for a request and its reply")
     parser.add_argument("--endless", action="store_true", help="write until the client goes away")
     arguments = parser.parse_args()
 
     # Blocked before the server makes its threads, which inherit this: sigwait gets the signal then.
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    server = xllamacpp.Server(parameters(arguments.port, arguments.endless))
+    server = xllamacpp.Server(parameters(arguments.port, arguments.context, arguments.endless))
     print("listening", server.listening_address.removeprefix("http://"), flush=True)
     signal.sigwait(signals)
     del server

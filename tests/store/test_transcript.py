@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from agent_service.domain import (
+    Compacted,
     InterruptState,
     MessageType,
     NewMessage,
@@ -12,13 +15,16 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.errors import LeaseLost
+from agent_service.store.transcript import Compaction, Handled
 from tests.support import (
     Store,
+    Work,
     assistant,
     call,
     deposit,
     in_order,
     response,
+    summary,
     terms,
     user,
 )
@@ -215,3 +221,134 @@ async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
     snapshot = await store.transcript.load(work.lease)
     assert snapshot.terms == terms(snapshot.session)
     assert snapshot.place == Place(1, 1, 1)
+
+
+# ---- compaction
+
+
+async def compaction(store: Store, work: Work, text: str = "All is calm.", through: int = 1) -> Compaction:
+    before = (await store.transcript.load(work.lease)).terms
+    assert before
+    after = replace(before, system_prompt="You are an agent with notes.", notes=("The key is red.",))
+    return Compaction(summary(text), through, Place(1, 1, 1), after, 3, True, Usage(10, 4, 3, 1))
+
+
+async def a_round(store: Store, work: Work) -> Work:
+    """A reply with a call, and its response."""
+    said = [assistant("Let me see."), call("a")]
+    await store.transcript.append_reply(work.lease, work.next_position, work.place, said, Usage(500, 0, 20))
+    position = work.next_position + 2
+    await store.transcript.append(work.lease, position, work.place, [response("a")], Usage())
+    return replace(work, next_position=position + 1)
+
+
+async def test_a_summary_is_read_in_place_of_what_it_covers(store: Store) -> None:
+    session_id = await store.session()
+    work = await a_round(store, await store.open_turn(session_id))
+    before = await store.transcript.load(work.lease)
+    made = await compaction(store, work)
+    row = await store.transcript.compact(work.lease, work.next_position, made)
+    assert (row.position, row.covers_through_position) == (5, 1)
+    after = await store.transcript.load(work.lease)
+    assert after.rows == (row, *before.rows[1:])
+    assert after.next_position == 6
+    assert await store.streams.messages(session_id, 0, 100, 10**6) == [*before.rows, row]
+
+
+async def test_a_compaction_changes_what_the_turn_is_told_and_nothing_of_where_it_stands(
+    store: Store,
+) -> None:
+    work = await a_round(store, await store.open_turn(await store.session()))
+    before = await store.transcript.load(work.lease)
+    made = await compaction(store, work)
+    assert before.context_tokens == 520
+    row = await store.transcript.compact(work.lease, work.next_position, made)
+    after = await store.transcript.load(work.lease)
+    assert after == replace(
+        before,
+        session=after.session,
+        terms=made.terms,
+        next_position=6,
+        context_tokens=0,
+        rows=(row, *before.rows[1:]),
+    )
+
+
+async def test_a_compaction_is_one_fact_with_what_no_row_keeps(store: Store) -> None:
+    session_id = await store.session()
+    work = await a_round(store, await store.open_turn(session_id))
+    row = await store.transcript.compact(work.lease, work.next_position, await compaction(store, work))
+    assert (await store.kinds(session_id))[-2:] == ["message_appended", "compacted"]
+    (*_, last) = await store.streams.page(session_id, 0, 100)
+    assert last.happening == Compacted(row, 3, True)
+    assert (await store.sessions.get(session_id)).usage == Usage(510, 4, 23, 1)
+
+
+async def test_one_summary_after_another_stands_for_all_before_it(store: Store) -> None:
+    work = await a_round(store, await store.open_turn(await store.session()))
+    first = await store.transcript.compact(work.lease, 5, await compaction(store, work, "Day 1.", 1))
+    assert [row.position for row in (await store.transcript.load(work.lease)).rows] == [5, 2, 3, 4]
+    second = await store.transcript.compact(work.lease, 6, await compaction(store, work, "Day 2.", 4))
+    assert (await store.transcript.load(work.lease)).rows == (second,)
+    assert first.position < second.position
+
+
+async def test_a_summary_is_stored_without_what_cannot_be(store: Store) -> None:
+    work = await store.open_turn(await store.session())
+    made = await compaction(store, work, "a\0b\ud800c")
+    row = await store.transcript.compact(work.lease, work.next_position, made)
+    assert row.content == Text("a\ufffdb\ufffdc")
+    assert (await store.transcript.load(work.lease)).rows == (row,)
+
+
+async def test_a_compaction_with_a_stale_view_of_the_transcript_changes_nothing(store: Store) -> None:
+    work = await a_round(store, await store.open_turn(await store.session()))
+    before = await store.transcript.load(work.lease)
+    with pytest.raises(LeaseLost):
+        await store.transcript.compact(work.lease, work.next_position - 1, await compaction(store, work))
+    assert await store.transcript.load(work.lease) == before
+
+
+async def test_a_compaction_that_waits_for_the_lock_writes_nothing_once_the_session_ended(
+    store: Store,
+) -> None:
+    session_id = await store.session()
+    work = await a_round(store, await store.open_turn(session_id))
+    made = await compaction(store, work)
+    _, refused = await in_order(
+        store,
+        session_id,
+        lambda: store.sessions.end(session_id),
+        lambda: store.transcript.compact(work.lease, work.next_position, made),
+    )
+    assert isinstance(refused, LeaseLost)
+    assert "compacted" not in await store.kinds(session_id)
+
+
+async def test_a_compaction_that_waits_for_the_lock_follows_the_deposit_made_meanwhile(store: Store) -> None:
+    session_id = await store.session()
+    work = await a_round(store, await store.open_turn(session_id))
+    made = await compaction(store, work)
+    await in_order(
+        store,
+        session_id,
+        lambda: store.nudge(session_id),
+        lambda: store.transcript.compact(work.lease, work.next_position, made),
+    )
+    assert (await store.kinds(session_id))[-2:] == ["interrupt_posted", "compacted"]
+    assert await store.outstanding(session_id) == 1
+
+
+async def test_the_handled_are_those_up_to_a_position_the_newest_in_detail(store: Store) -> None:
+    session_id = await store.session()
+    nudges = [await store.nudge(session_id, source=f"service:s{n}") for n in range(5)]
+    await store.open_turn(session_id)
+    other = await store.session()
+    await store.nudge(other)
+    await store.open_turn(other)
+    await store.nudge(session_id, "still pending")
+    listed = [(nudge.source, nudge.posted.time) for nudge in nudges]
+    handled = store.transcript.handled
+    assert await handled(session_id, 6, 10) == Handled(5, tuple(listed))
+    assert await handled(session_id, 4, 2) == Handled(4, tuple(listed[2:4]))
+    assert await handled(session_id, 0, 10) == Handled(0, ())
