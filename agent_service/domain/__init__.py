@@ -51,7 +51,7 @@ from agent_service.domain.session import (
     Terms,
     Usage,
 )
-from agent_service.domain.text import cut
+from agent_service.domain.text import cut, storable
 from agent_service.domain.transcript import (
     INNER_VOICE_SOURCE,
     Content,
@@ -118,4 +118,5 @@ __all__ = [
     "Usage",
     "cut",
     "new_id",
+    "storable",
 ]

@@ -136,11 +136,12 @@ class DeltaKind(Enum):
     TEXT = "text"
     REASONING = "reasoning"
     TOOL_NAME = "tool_name"
+    TOOL_PROGRESS = "tool_progress"
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of what a model is writing; `offset` as in the contract."""
+    """A piece of what a model is writing, or how far a tool has come; `offset` as in the contract."""
 
     turn: int
     round: int

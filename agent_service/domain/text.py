@@ -1,4 +1,14 @@
-"""Text that is too long for its place."""
+"""Text that is too long for its place, or that cannot be kept."""
+
+import re
+
+# What PostgreSQL cannot store and UTF-8 cannot say.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for what cannot be stored."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def cut(text: str, max_bytes: int) -> str:

@@ -19,6 +19,7 @@ from agent_service.domain import (
     ToolResponse,
     Usage,
     cut,
+    storable,
 )
 from agent_service.loop import prompt
 from agent_service.loop.asker import Asker
@@ -26,7 +27,6 @@ from agent_service.loop.conversation import agent_messages, words
 from agent_service.loop.window import tokens
 from agent_service.loop.work import REPLY_TYPES, Work
 from agent_service.model import ModelError, Reply, Request
-from agent_service.store.new_rows import UNSTORABLE
 from agent_service.store.transcript import Compaction, Transcript
 from agent_service.tools.builtin import Note
 
@@ -165,7 +165,7 @@ def noted(rows: Sequence[Message], max_bytes: int) -> list[str]:
                 name == Note.spec.name and (row.turn, row.round, call_id) in taken
             ):
                 # JSON can say what PostgreSQL cannot hold.
-                text = str(call.arguments().get("text", "")).translate(UNSTORABLE)
+                text = storable(str(call.arguments().get("text", "")))
                 found.append(cut(text.strip(), max_bytes))
             case _:
                 pass

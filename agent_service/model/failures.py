@@ -14,7 +14,7 @@ from math import isfinite
 import httpx2
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
-from agent_service.domain import RoundFailure
+from agent_service.domain import RoundFailure, storable
 from agent_service.model import wire
 from agent_service.model.protocol import ModelError
 
@@ -88,7 +88,7 @@ class Failures:
             return ""
         if self._api_key:
             said = said.replace(self._api_key, "[api key]")
-        return wire.storable(" ".join(said.split())[:MAX_DETAIL_CHARACTERS])
+        return storable(" ".join(said.split())[:MAX_DETAIL_CHARACTERS])
 
 
 def unavailable(detail: str, retry_after_seconds: float | None = None) -> ModelError:

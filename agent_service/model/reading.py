@@ -58,9 +58,7 @@ class Reading:
         if not reason or reason in _GIVEN_UP:
             detail = "the model server broke off before the end of the reply"
             raise ModelError(RoundFailure.MODEL_UNAVAILABLE, detail)
-        if self.is_cut and (
-            not self._used_tokens or self._used_tokens >= (window_tokens or 0) * _FULL
-        ):
+        if self.is_cut and (not self._used_tokens or self._used_tokens >= (window_tokens or 0) * _FULL):
             detail = "the context window was full before the end of the reply (finish_reason length)"
             raise ModelError(RoundFailure.CONTEXT_OVERFLOW, detail)
         if reason in _CUT_SHORT:

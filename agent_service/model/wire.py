@@ -1,13 +1,12 @@
 """The chat completions API as it is on the wire: requests out, streamed events in. No I/O."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from agent_service.domain import Usage
+from agent_service.domain import Usage, storable
 from agent_service.model.protocol import Chunk, Request, ToolSpec
 from agent_service.model.tool_calls import CallPart
 
@@ -16,8 +15,6 @@ MAX_TOKENS = 10**9
 
 _BUSY_STATUS = frozenset({408, 409, 425, 429})
 _NOT_IMPLEMENTED = 501
-# What PostgreSQL cannot store and UTF-8 cannot say.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +121,8 @@ def read_event(data: object) -> Event:
     choice = event.choices[0] if event.choices else _Choice()
     delta = choice.delta or _Delta()
     chunk = Chunk(
-        text=storable(delta.content),
-        reasoning=storable(delta.reasoning_content or delta.reasoning),
+        text=_storable(delta.content),
+        reasoning=_storable(delta.reasoning_content or delta.reasoning),
         usage=_counted(event.usage) if event.usage else None,
         begun=bool(event.choices),
     )
@@ -143,7 +140,7 @@ def raise_failure(data: object) -> None:
 
 def read_models(data: object) -> list[str]:
     """The names in the answer to GET /models. Raises pydantic.ValidationError."""
-    return [storable(offered.id) for offered in _OFFER.validate_python(data).data]
+    return [_storable(offered.id) for offered in _OFFER.validate_python(data).data]
 
 
 def is_busy(status: int) -> bool:
@@ -151,9 +148,9 @@ def is_busy(status: int) -> bool:
     return status in _BUSY_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED)
 
 
-def storable(text: str | None) -> str:
+def _storable(text: str | None) -> str:
     """The text with U+FFFD for what cannot be stored."""
-    return _UNSTORABLE.sub("\ufffd", text or "")
+    return storable(text or "")
 
 
 def _tool(tool: ToolSpec) -> dict[str, object]:
@@ -168,7 +165,7 @@ def _part(call: _Call) -> CallPart:
     arguments = function.arguments
     if not isinstance(arguments, str | None):
         arguments = json.dumps(arguments, ensure_ascii=False)
-    return CallPart(call.index, storable(call.id), storable(function.name), storable(arguments))
+    return CallPart(call.index, _storable(call.id), _storable(function.name), _storable(arguments))
 
 
 def _counted(usage: object) -> Usage | None:

@@ -22,7 +22,7 @@ from agent_service.domain import (
     Settlement,
 )
 from agent_service.store.database import Hot
-from agent_service.store.new_rows import COLUMNS, arrays, placed, storable
+from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.rows import Row, get
 
 _INSERT_EVENTS = """
@@ -92,7 +92,7 @@ class Ledger:
     def append(self, row: NewMessage, position: int, place: Place) -> Message:
         """Let a row become part of the transcript."""
         fact = self.record(EventType.MESSAGE_APPENDED, row.message_id)
-        row = storable(row)
+        row = cleaned(row)
         message = placed(row, self.session_id, position, place, fact.time)
         self.appended.append(_Appended(row, message, fact.revision))
         return message

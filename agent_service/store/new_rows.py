@@ -5,9 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 
-from agent_service.domain import Message, NewMessage, Place, SessionId, Text, ToolCall, ToolResponse
-
-UNSTORABLE = dict.fromkeys((0, *range(55296, 57344)), "�")
+from agent_service.domain import Message, NewMessage, Place, SessionId, Text, ToolCall, ToolResponse, storable
 
 # The columns of `arrays`, in their order, for `unnest`.
 COLUMNS = "message_id, type, source, text, reasoning, call_id, tool_name, is_error, wait_seconds"
@@ -29,23 +27,19 @@ def arrays(rows: Sequence[NewMessage]) -> tuple[Sequence[object], ...]:
     )
 
 
-def storable(row: NewMessage) -> NewMessage:
+def cleaned(row: NewMessage) -> NewMessage:
     """The row without what PostgreSQL cannot hold: what is shown to the model is what is stored."""
-
-    def clean(text: str) -> str:
-        return text.translate(UNSTORABLE)
-
     content: Text | ToolCall | ToolResponse
     match row.content:
         case Text(text):
-            content = Text(clean(text))
+            content = Text(storable(text))
         case ToolCall(call_id, name, arguments_json):
-            content = ToolCall(clean(call_id), clean(name), clean(arguments_json))
+            content = ToolCall(storable(call_id), storable(name), storable(arguments_json))
         case ToolResponse(call_id, name, text, is_error):
-            content = ToolResponse(clean(call_id), clean(name), clean(text), is_error)
+            content = ToolResponse(storable(call_id), storable(name), storable(text), is_error)
         case unreachable:
             assert_never(unreachable)
-    return replace(row, content=content, reasoning=clean(row.reasoning))
+    return replace(row, content=content, reasoning=storable(row.reasoning))
 
 
 def placed(row: NewMessage, session_id: SessionId, position: int, place: Place, now: datetime) -> Message:

@@ -22,10 +22,11 @@ from agent_service.domain import (
     ToolCall,
     TurnEnd,
     Usage,
+    storable,
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database
-from agent_service.store.new_rows import COLUMNS, UNSTORABLE, arrays, placed, storable
+from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.release import DUE_AFTER_TURN, RELEASED, due
 from agent_service.store.rows import (
     MESSAGE_COLUMNS,
@@ -319,7 +320,7 @@ class Transcript:
         usage: Usage,
         *more: object,
     ) -> tuple[Message, ...]:
-        rows = [storable(row) for row in rows]
+        rows = [cleaned(row) for row in rows]
         written = await self._write(
             statement,
             lease,
@@ -382,4 +383,4 @@ class Transcript:
 
 
 def _failure(place: Place, reason: RoundFailure, detail: str) -> tuple[object, ...]:
-    return place.turn, place.round, place.attempt, reason.value, detail.translate(UNSTORABLE)
+    return place.turn, place.round, place.attempt, reason.value, storable(detail)
