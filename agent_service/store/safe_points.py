@@ -49,10 +49,13 @@ SELECT {SESSION_COLUMNS}, outstanding, round, attempt, interrupted, round - roun
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3
 FOR NO KEY UPDATE"""
 
+# Of a great many that wait no safe point reads all, but all are counted.
+MAX_READ = 250
 _PENDING = f"""
-SELECT {MESSAGE_COLUMNS} FROM messages
+SELECT {MESSAGE_COLUMNS}, count(*) OVER () AS waiting FROM messages
 WHERE session_id = $1 AND type = 'system' AND position IS NULL AND settled_at IS NULL
-ORDER BY posted_revision"""
+    AND delivery = ANY ($2::text[])
+ORDER BY posted_revision LIMIT {MAX_READ}"""
 
 _IMMEDIATE_WAITS = """
 SELECT EXISTS (
@@ -95,11 +98,13 @@ Admission = Callable[[Sequence[Interrupt]], Portion]
 @dataclass(frozen=True, slots=True)
 class SafePoint:
     """Where the turn stands now, the rows that were appended and delivered, and the session's revision: what
-    was posted later, this safe point has not met."""
+    was posted later, this safe point has not met. `interrupted` says that a request of this round was
+    cancelled for an interrupt."""
 
     place: Place
     rows: tuple[Message, ...]
     revision: int
+    interrupted: bool
     # Of a turn that was opened here.
     terms: Terms | None = None
 
@@ -126,6 +131,8 @@ class _Held:
     rounds: int
     tokens: int
     ledger: Ledger
+    # Due, and not read.
+    unread: int = 0
     rows: list[Message] = field(default_factory=list)
 
     @property
@@ -269,6 +276,7 @@ class SafePoints:
         if not waiting:
             return
         portion = admit(waiting)
+        left = len(waiting) - portion.count + held.unread
         delivered = [
             replace(
                 pending,
@@ -280,7 +288,7 @@ class SafePoints:
                 render_version=self._render_version,
                 shown_bytes=portion.shown_bytes,
                 # The last one tells of the others.
-                left_waiting=len(waiting) - portion.count if n == portion.count - 1 else 0,
+                left_waiting=left if n == portion.count - 1 else 0,
             )
             for n, pending in enumerate(waiting[: portion.count])
         ]
@@ -308,12 +316,14 @@ async def _due(connection: Hot, held: _Held, modes: frozenset[Delivery]) -> list
     """What waits and is due here, in the order of the deposits. The expired is settled on the way."""
     if not held.ledger.outstanding:
         return []
+    rows = await connection.fetch(_PENDING, held.ledger.session_id, [mode.value for mode in modes])
+    held.unread = get(rows[0], "waiting", int) - len(rows) if rows else 0
     found = []
-    for row in await connection.fetch(_PENDING, held.ledger.session_id):
+    for row in rows:
         pending = interrupt(row)
         if pending.expire_time and pending.expire_time <= held.ledger.now:
             held.ledger.expire(pending.interrupt_id)
-        elif pending.delivery in modes:
+        else:
             found.append(pending)
     return found
 
@@ -345,7 +355,7 @@ async def _advance(connection: Hot, held: _Held) -> SafePoint:
         held.place.attempt,
         held.interrupted,
     )
-    return SafePoint(held.place, tuple(held.rows), ledger.revision)
+    return SafePoint(held.place, tuple(held.rows), ledger.revision, held.interrupted)
 
 
 async def _release(connection: Hot, held: _Held, deadline: datetime | None = None) -> None:

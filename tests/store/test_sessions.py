@@ -1,4 +1,6 @@
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -7,6 +9,8 @@ from agent_service.domain import (
     InterruptState,
     MessageType,
     NewSession,
+    Place,
+    RoundFailure,
     SessionConfig,
     SessionId,
     SessionMode,
@@ -15,7 +19,7 @@ from agent_service.domain import (
     new_id,
 )
 from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
-from tests.support import Store, admit_all, call, in_order, response, terms
+from tests.support import Store, admit_all, assistant, call, in_order, response, terms
 
 
 def new_session(
@@ -150,6 +154,64 @@ async def test_a_resumed_session_that_waits_for_interrupts_goes_on_waiting(store
     lease = await store.claim(session_id)
     assert await store.safe_points.begin_turn(lease, 1, terms, admit_all) is None
     assert await store.leases.claim_due(await store.replica(), 10) == []
+
+
+@pytest.mark.parametrize("limits", [{"max_rounds_per_turn": 1}, {"token_budget": 100}])
+async def test_a_resume_grants_as_many_rounds_and_tokens_again(store: Store, limits: dict[str, int]) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    await store.sessions.update(
+        session_id,
+        lambda now: replace(now, config=replace(now.config, **limits)),  # type: ignore[arg-type]
+    )
+    lease, position = work.lease, work.next_position
+    for number in (2, 3, 4):
+        place, rows = Place(1, number - 1, 1), [assistant("On."), call("a"), response("a")]
+        await store.transcript.append_reply(lease, position, place, rows, Usage(70, 0, 30))
+        position += len(rows)
+        assert await store.safe_points.begin_round(lease, position, number, admit_all) is None
+        assert (await store.sessions.get(session_id)).session.state is SessionState.PAUSED
+        await store.sessions.resume(session_id)
+        lease = await store.claim(session_id)
+        assert await store.safe_points.begin_round(lease, position, number, admit_all)
+
+
+async def test_resuming_a_session_at_work_grants_it_nothing(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    await store.sessions.update(
+        session_id, lambda now: replace(now, config=replace(now.config, max_rounds_per_turn=1))
+    )
+    await store.sessions.resume(session_id)
+    assert await store.safe_points.begin_round(work.lease, work.next_position, 2, admit_all) is None
+
+
+async def test_a_resume_ends_a_back_off(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    await store.transcript.fail_round(work.lease, work.place, RoundFailure.BAD_REPLY, "empty", 3600)
+    await store.sessions.pause(session_id)
+    resumed = await store.sessions.resume(session_id)
+    assert (resumed.activity, resumed.session.state_reason) == (Activity.QUEUED, "")
+    await store.claim(session_id)
+
+
+async def test_a_resumed_session_that_had_failed_is_no_suspect_any_more(store: Store) -> None:
+    session_id = await store.session()
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE sessions SET state = 'failed', attempts = 4")
+    await store.sessions.resume(session_id)
+    await store.claim(session_id)
+
+
+async def test_a_parked_session_is_due_at_once_when_it_is_resumed_and_not_before(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    await store.transcript.park(work.lease, datetime.now(UTC) + timedelta(hours=1))
+    await store.sessions.pause(session_id)
+    assert await store.leases.claim_due(await store.replica(), 10) == []
+    await store.sessions.resume(session_id)
+    assert (await store.transcript.load(await store.claim(session_id))).turn_open
 
 
 async def test_pausing_or_resuming_again_changes_nothing_and_the_end_is_final(store: Store) -> None:
