@@ -13,7 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m agent_service", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("serve", "migrate", "health"), default="serve")
     command = parser.parse_args().command
-    # Nothing forks here but what starts PostgreSQL, which needs none of grpc's care, nor its words about it.
+    # Forks only start PostgreSQL and tool servers: without grpc's care, and without its words about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     problems: tuple[BaseException, ...] = ()
     try:

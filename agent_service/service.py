@@ -1,11 +1,11 @@
-"""The service put together: database, models, loop and door, opened in order and closed in reverse."""
+"""The service put together: database, models, tools, loop and door, opened in order and closed in reverse."""
 
 import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import structlog
 
@@ -30,6 +30,7 @@ from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
+from agent_service.tools.tool_set import ToolSet
 from agent_service.wakeups import Wakeups
 
 _log = structlog.get_logger(__name__)
@@ -69,9 +70,8 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
     if unknown := unknown_variables():
         _log.warning("unknown variables", names=unknown)
     models = Models(config, settings.demo_pace, settings.max_reply_bytes)
-    toolbox = Toolbox(builtin_tools(), settings.max_tool_output_bytes, settings.tool_timeout_seconds)
     wakeups, stopping = Wakeups(), asyncio.Event()
-    async with open_database(url) as database:
+    async with open_database(url) as database, _toolbox(settings, config) as toolbox:
         await migrate(database)
         safe_points = SafePoints(database, wakeups, RENDER_VERSION)
         agent = Agent.of(
@@ -101,12 +101,28 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
             tasks.create_task(dispatcher.serve(settings.drain_seconds))
             sys.stdout.write(f"listening {address}\n")
             sys.stdout.flush()
-            _log.info("listening", address=address, models=models.names)
+            _log.info("listening", address=address, models=models.names, tools=toolbox.names)
             await stop.wait()
             _log.info("stopping", drain_seconds=settings.drain_seconds)
             dispatcher.stop()
     await models.close()
     _log.info("stopped")
+
+
+@asynccontextmanager
+async def _toolbox(settings: Settings, config: Config) -> AsyncIterator[Toolbox]:
+    """The tools, with the servers of those that have one running."""
+    async with AsyncExitStack() as running:
+        sets: Sequence[ToolSet] = ()
+        if config.tools:
+            # Takes a second, which a service without such tools can do without.
+            from agent_service.tools.mcp import tool_set as mcp
+
+            sets = mcp_sets = [mcp.McpToolSet(name, table) for name, table in config.tools.items()]
+            await running.enter_async_context(mcp.supervised(mcp_sets))
+        yield Toolbox(
+            builtin_tools(), settings.max_tool_output_bytes, settings.tool_timeout_seconds, sets=sets
+        )
 
 
 @asynccontextmanager
@@ -127,7 +143,7 @@ async def _door(
     live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
     async with Deposits(database, wakeups, limits(settings)) as deposits:
         servicer = AgentService(
-            sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox.names
+            sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox
         )
         async with serve(
             settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
@@ -138,6 +154,9 @@ async def _door(
 def _configure_logs(level: str) -> None:
     """One JSON object a line on stderr. What libraries say below a warning is noise."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for name in ("mcp", "client"):
+        # Of the package mcp: what it warns of has the content of messages in it, and is told by tool sets.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

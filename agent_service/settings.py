@@ -4,10 +4,11 @@ A malformed value or an unknown key of spark.toml stops the start with a message
 """
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,12 +17,19 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPARK_"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# What a command and its environment can be made of.
+Argument = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Variable = Annotated[str, Field(pattern=r"^[^\x00=]+$")]
+
+# What no set of tools may be called: the tools that are built in, and all of them together.
+BUILT_IN_TOOLS = ("now", "wait", "note", "built-in")
 
 # Settings of the other processes, which share the environment with this one.
 _OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_GATEWAY_ADDRESS", "SPARK_AGENT_ADDRESS"}
@@ -43,12 +51,34 @@ class ModelConfig(BaseModel):
     placement: Literal["system"] = "system"
 
 
+class ToolConfig(BaseModel):
+    """A `[tools.NAME]` table: an MCP server, which is a command that speaks over stdio, or a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: tuple[Argument, ...] = ()
+    url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+    timeout_seconds: Seconds | None = None
+    # By an interrupt with immediate delivery.
+    cancellable: bool = True
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("either command or url is needed, and not both")
+        if self.url and self.env:
+            raise ValueError("env goes with command")
+        return self
+
+
 class Config(BaseModel):
     """spark.toml: what sessions refer to by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: dict[str, ModelConfig] = Field(default_factory=dict)
+    tools: dict[str, ToolConfig] = Field(default_factory=dict)
 
     @field_validator("models")
     @classmethod
@@ -56,6 +86,19 @@ class Config(BaseModel):
         if "demo" in models:
             raise ValueError("the name demo is taken by the built-in model")
         return models
+
+    @field_validator("tools")
+    @classmethod
+    def _names_of_sets(cls, tools: dict[str, ToolConfig]) -> dict[str, ToolConfig]:
+        for name in tools:
+            # The name of each tool of a set begins with the set's and the first underscore in it.
+            if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+                raise ValueError(
+                    f"the name {name!r} is not a small letter and up to 31 small letters, figures and hyphens"
+                )
+            if name in BUILT_IN_TOOLS:
+                raise ValueError(f"the name {name} is taken by a built-in tool")
+        return tools
 
 
 class Settings(BaseSettings):

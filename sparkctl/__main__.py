@@ -26,6 +26,7 @@ from sparkctl import (
     requests,
     sessions,
     show,
+    toolsets,
     up,
     watch,
 )
@@ -141,6 +142,18 @@ def _sessions() -> None:
         async with _agent() as agent:
             listed = [session async for session in sessions.listed(agent, ListSessionsRequest())]
         _print(sessions.table(listed, datetime.now(UTC)))
+
+    _run(work())
+
+
+@app.command("tools")
+def _tools() -> None:
+    """List the tools that sessions may use, and how their servers stand."""
+
+    async def work() -> None:
+        async with _agent() as agent:
+            listed = await toolsets.listed(agent)
+        _print(toolsets.table(listed, datetime.now(UTC)))
 
     _run(work())
 

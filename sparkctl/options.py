@@ -13,7 +13,7 @@ InnerVoiceModel = Annotated[
 ]
 Tools = Annotated[
     list[str] | None,
-    typer.Option("--tool", metavar="NAME", help="A tool it may use. May be repeated."),
+    typer.Option("--tool", metavar="NAME", help="A tool or a set of tools. May be repeated."),
 ]
 InnerVoicePrompt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The instruction of the inner voice.")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from spark.agent.v1.event_pb2 import Speaker, TextDelta
+from spark.agent.v1.event_pb2 import DeltaKind, Speaker, TextDelta
 from spark.agent.v1.message_pb2 import ToolCall
 from sparkctl.drafts import Draft, Drafts, Place
 from sparkctl.rows import Row, Tone
@@ -25,6 +25,9 @@ class Call:
     call: ToolCall
     wait: Wait | None = None
     started: Timestamp | None = None
+    # Its place among the calls of its reply; None for a watcher who came too late to know.
+    place: int | None = None
+    progress: str = ""
 
 
 class Progress:
@@ -33,6 +36,8 @@ class Progress:
         self._drafts = Drafts()
         self._idle: Callable[[datetime], str] | None = None
         self._calls: dict[CallKey, Call] = {}
+        # How many calls the newest round has, by its turn and its number.
+        self._called: dict[tuple[int, int], int] = {}
 
     def asking(self, place: Place, time: Timestamp) -> None:
         """A model is being asked; what earlier requests brought is void."""
@@ -53,7 +58,12 @@ class Progress:
         self._idle = lambda now: f"backing off, next attempt in {ahead(retry_time, now)}"
 
     def streamed(self, delta: TextDelta) -> None:
-        self._drafts.add(delta)
+        if delta.kind != DeltaKind.DELTA_KIND_TOOL_PROGRESS:
+            self._drafts.add(delta)
+            return
+        for (turn, round_, _), call in self._calls.items():
+            if (turn, round_, call.place) == (delta.turn, delta.round, delta.offset):
+                call.progress = delta.text
 
     def disconnected(self) -> None:
         """What was being written cannot be followed any more."""
@@ -61,8 +71,9 @@ class Progress:
 
     def called(self, key: CallKey, call: ToolCall, time: Timestamp) -> ToolCall | None:
         """The call, if it starts with being written: nothing is run for a wait."""
-        wait = wait_of(call)
-        self._calls[key] = Call(call, wait, time if wait else None)
+        wait, place = wait_of(call), self._called.get(key[:2], 0)
+        self._called = {key[:2]: place + 1}
+        self._calls[key] = Call(call, wait, time if wait else None, place)
         return call if wait else None
 
     def started(self, key: CallKey, name: str, time: Timestamp) -> ToolCall | None:
@@ -70,7 +81,7 @@ class Progress:
         started = self._calls.setdefault(key, Call(ToolCall(call_id=key[2], name=name)))
         if started.wait:
             return None
-        started.started = time
+        started.started, started.progress = time, ""
         return started.call
 
     def answered(self, key: CallKey) -> ToolCall | None:
@@ -89,7 +100,10 @@ class Progress:
     def _running(self, call: Call, since: Timestamp, now: datetime) -> Row:
         if call.wait:
             return Row(Tone.TOOL, "waiting", call.wait.told(since, now, self._zone))
-        return Row(Tone.TOOL, "running", f"{visible(call.call.name)} (running for {age(since, now)})")
+        progress = f" · {visible(call.progress)}" if call.progress else ""
+        return Row(
+            Tone.TOOL, "running", f"{visible(call.call.name)} (running for {age(since, now)}){progress}"
+        )
 
 
 def _draft_rows(draft: Draft) -> list[Row]:

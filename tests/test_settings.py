@@ -141,6 +141,27 @@ def test_spark_toml_names_models(spark_toml: Callable[[str], None]) -> None:
     assert (models["small"].api_key_env, models["small"].context_window) == ("", None)
 
 
+def test_spark_toml_names_sets_of_tools(spark_toml: Callable[[str], None]) -> None:
+    spark_toml(
+        """
+        [tools.web]
+        command = ["uvx", "mcp-server-fetch"]
+        env = { LANG = "C" }
+        timeout_seconds = 20
+        cancellable = false
+
+        [tools.ship-log]
+        url = "http://127.0.0.1:8000/mcp"
+        """
+    )
+    tools = load()[1].tools
+    assert list(tools) == ["web", "ship-log"]
+    assert (tools["web"].command, tools["web"].env) == (("uvx", "mcp-server-fetch"), {"LANG": "C"})
+    assert (tools["web"].timeout_seconds, tools["web"].cancellable) == (20, False)
+    assert tools["ship-log"].url == "http://127.0.0.1:8000/mcp"
+    assert (tools["ship-log"].timeout_seconds, tools["ship-log"].cancellable) == (None, True)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -152,6 +173,23 @@ def test_spark_toml_names_models(spark_toml: Callable[[str], None]) -> None:
         ("[models.x]\nbase_url = 'http://u'\nplacement = 'above'", "models.x.placement: "),
         ("models = 3", "models: "),
         ("[models.demo]\nbase_url = 'http://u'", "models: the name demo is taken"),
+        ("[tools.web]", "tools.web: either command or url is needed, and not both"),
+        (
+            "[tools.web]\ncommand = ['a']\nurl = 'http://u'",
+            "tools.web: either command or url is needed, and not both",
+        ),
+        ("[tools.web]\nurl = 'http://u'\nenv = { A = 'b' }", "tools.web: env goes with command"),
+        ("[tools.web]\nurl = 'file:///etc'", "tools.web.url: "),
+        ("[tools.web]\ncommand = 'uvx'", "tools.web.command: "),
+        ('[tools.web]\ncommand = ["a\\u0000"]', "tools.web.command.0: "),
+        ("[tools.web]\ncommand = []", "tools.web: either command or url is needed"),
+        ("[tools.web]\ncommand = ['a']\ntimeout_seconds = 0", "tools.web.timeout_seconds: "),
+        ("[tools.web]\ncommand = ['a']\nenv = { A = 1 }", "tools.web.env.A: "),
+        ("[tools.web]\ncommand = ['a']\nargs = ['b']", "unknown key tools.web.args"),
+        ("[tools.Web]\ncommand = ['a']", "tools: the name 'Web' is not a small letter and up to 31"),
+        ("[tools.a_b]\ncommand = ['a']", "tools: the name 'a_b' is not a small letter"),
+        ("[tools.now]\ncommand = ['a']", "tools: the name now is taken by a built-in tool"),
+        ("[tools.built-in]\ncommand = ['a']", "tools: the name built-in is taken"),
     ],
 )
 def test_what_is_wrong_in_spark_toml_is_named(

@@ -9,13 +9,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from agent_service.domain import (
     INNER_VOICE_SOURCE,
     Lease,
-    Message,
     MessageType,
     NewMessage,
     RoundFailure,
@@ -79,7 +79,7 @@ class Agent:
     ) -> "Agent":
         """An agent of these parts. `model` gives the model of a name, or raises ConfigNotFound."""
         asker = Asker(transcript, model, wakeups, interruption)
-        tool_run = ToolRun(transcript, safe_points, toolbox, interruption)
+        tool_run = ToolRun(transcript, safe_points, toolbox, wakeups, interruption)
         compactor = Compactor(transcript, asker)
         return cls(transcript, safe_points, asker, compactor, tool_run, toolbox, stopping)
 
@@ -118,10 +118,11 @@ class Agent:
     async def _turn(self, work: Work) -> None:
         work.window = await self.asker.window(work)
         await self._stop_here(work)
+        await self.toolbox.ready({*work.config.tools, *work.session.config.tools})
         if not work.turn_open:
             await self._begin_turn(work)
             await self._inner_voice(work)
-        elif work.open_calls:
+        elif work.open_calls or work.wait:
             await self._take_up(work)
         elif not work.voice_has_spoken:
             await self._begin_voice_again(work)
@@ -220,23 +221,23 @@ class Agent:
 
     async def _run_tools(self, work: Work) -> None:
         """Run what the model asked for, and then wait if that is among it."""
-        calls = _without(work.wait, work.open_calls)
+        calls = work.open_calls
         await self.tool_run.run(work, calls, work.window.tool_bytes(len(calls)))
-        if work.wait and work.wait.deadline:
-            await self.transcript.park(work.lease, work.wait.deadline)
+        if work.wait:
+            _, deadline = work.wait
+            await self.transcript.park(work.lease, deadline)
             raise Released
 
     async def _take_up(self, work: Work) -> None:
         """Go on in the middle of tool calls: those whose outcome is lost are told so, or run again where that
         is safe, and a wait ends or goes on."""
-        calls = _without(work.wait, work.open_calls)
-        again = [call for call in calls if self.toolbox.repeatable(call.name)]
+        again = [call for call in work.open_calls if self.toolbox.repeatable(call.name)]
         await self.tool_run.run(work, again, work.window.tool_bytes(len(again)), skipped=ORPHANED)
-        lost = [_response(call, ORPHANED, is_error=True) for call in _without(work.wait, work.open_calls)]
+        lost = [_response(call, ORPHANED, is_error=True) for call in work.open_calls]
         if lost or work.wait:
+            wait = _wait(*work.wait) if work.wait else None
             await self._enter(
-                work,
-                self.safe_points.repair(work.lease, work.next_position, lost, _wait(work.wait), work.admit),
+                work, self.safe_points.repair(work.lease, work.next_position, lost, wait, work.admit)
             )
 
     # ---- when it comes to nothing
@@ -267,15 +268,9 @@ def _words(reply: Reply) -> list[NewMessage]:
     return [NewMessage(MessageType.ASSISTANT, Text(reply.text), reasoning=reply.reasoning)]
 
 
-def _without(wait: Message | None, calls: list[ToolCall]) -> list[ToolCall]:
-    return [call for call in calls if wait is None or call is not wait.content]
-
-
-def _wait(row: Message | None) -> Wait | None:
+def _wait(call: ToolCall, deadline: datetime) -> Wait:
     """A wait with the two ways in which it can end."""
-    if row is None or row.deadline is None or not isinstance(row.content, ToolCall):
-        return None
-    return Wait(row.deadline, _response(row.content, WOKEN), _response(row.content, TIME_IS_UP))
+    return Wait(deadline, _response(call, WOKEN), _response(call, TIME_IS_UP))
 
 
 def _response(call: ToolCall, words: str, is_error: bool = False) -> NewMessage:

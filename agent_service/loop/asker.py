@@ -55,7 +55,6 @@ class Asker:
             why = "an interrupt with immediate delivery"
             cost = _estimate(request, fold)
             await self.transcript.fail_request(work.lease, work.place, RoundFailure.INTERRUPTED, why, cost)
-            work.interrupted = True
             raise
 
     async def summary(self, work: Work, request: Request) -> Reply:
@@ -68,7 +67,7 @@ class Asker:
         ):
             async for chunk in chunks:
                 fold.add(chunk)
-        return _counted(fold)
+        return _counted(fold, request)
 
     def _request(self, work: Work, speaker: Speaker) -> Request:
         if speaker is Speaker.ASSISTANT:
@@ -91,7 +90,7 @@ class Asker:
                     self.wakeups.say(work.lease.session_id, delta)
         if shown and work.unseen:
             raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
-        return _counted(fold)
+        return _counted(fold, request)
 
     async def _see(self, work: Work) -> None:
         await self.transcript.see(work.lease, work.unseen)
@@ -105,12 +104,15 @@ class Asker:
             raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
 
 
-def _counted(fold: ReplyFold) -> Reply:
+def _counted(fold: ReplyFold, request: Request) -> Reply:
+    """The reply with what it has cost, by estimate where the server counts nothing."""
     reply = fold.reply()
-    return replace(reply, usage=replace(reply.usage, model_requests=1))
+    counted = reply.usage.input_tokens or reply.usage.output_tokens
+    usage = reply.usage if counted else _estimate(request, fold)
+    return replace(reply, usage=replace(usage, model_requests=1))
 
 
 def _estimate(request: Request, fold: ReplyFold) -> Usage:
-    """What a cancelled request may have cost."""
+    """What a request may have cost that nobody has counted."""
     asked = sum(tokens(str(message.get("content", ""))) for message in request.messages)
     return Usage(input_tokens=asked, output_tokens=tokens("".join(fold.text + fold.reasoning)))

@@ -18,7 +18,7 @@ from agent_service.domain import (
     ToolCall,
     ToolResponse,
 )
-from agent_service.loop.frame import frame, without_tag
+from agent_service.loop.frame import frame, harmless, without_tag
 from agent_service.loop.placement import extend, place
 
 # Of a tool's answer the inner voice sees the beginning.
@@ -126,7 +126,7 @@ def _untagged(content: Content, tag: str) -> Content:
             return ToolCall(without_tag(call_id, tag), without_tag(name, tag), without_tag(arguments, tag))
         case ToolResponse(call_id, name, said, is_error):
             return ToolResponse(
-                without_tag(call_id, tag), without_tag(name, tag), without_tag(said, tag), is_error
+                without_tag(call_id, tag), without_tag(name, tag), harmless(said, tag), is_error
             )
         case unreachable:
             assert_never(unreachable)

@@ -1,16 +1,24 @@
 """The words in which an interrupt is shown to a model. Pure: the same row gives the same bytes for ever."""
 
+import re
 from typing import assert_never
 
 from agent_service.domain import Interrupt, Notification, Nudge, cut
+from agent_service.loop.control_tokens import defused
 
 # Stored with each row at its delivery. A row is rendered by the version it was sent with.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
+_FIRST_VERSION = 1
+
+# A further line that looks like the first one of an interrupt.
+_HEADING = re.compile(r"^\[", re.MULTILINE)
 
 
 def frame(interrupt: Interrupt, tag: str) -> str:
     """An interrupt between two lines with the session's tag, which nothing else in a request may hold."""
     words = without_tag(_words(interrupt), tag)
+    if interrupt.render_version != _FIRST_VERSION:
+        words = defused(words)
     if interrupt.shown_bytes:
         words = cut(words, interrupt.shown_bytes)
     if interrupt.left_waiting:
@@ -24,13 +32,24 @@ def without_tag(text: str, tag: str) -> str:
     return text.replace(tag, "_")
 
 
+def harmless(text: str, tag: str) -> str:
+    """What a tool said, or its server says of it: neither a frame nor a token of a chat template."""
+    return defused(without_tag(text, tag))
+
+
 def _words(interrupt: Interrupt) -> str:
+    source = f"[{interrupt.source}]"
     match interrupt.body:
+        case Nudge(text) if interrupt.render_version == _FIRST_VERSION:
+            return f"{source} {text}"
         case Nudge(text):
-            return f"[{interrupt.source}] {text}"
+            return f"{source} {_HEADING.sub(' [', text)}"
         case Notification(kind, subject, text, data_json):
-            first = " ".join(part for part in (f"[{interrupt.source}]", kind, subject) if part)
+            first = " ".join(part for part in (source, kind, subject) if part)
             data = f"data: {data_json}" if data_json else ""
-            return "\n".join(part for part in (first, text, data) if part)
+            if interrupt.render_version == _FIRST_VERSION:
+                return "\n".join(part for part in (first, text, data) if part)
+            quoted = [f"> {line}" for part in (text, data) if part for line in part.split("\n")]
+            return "\n".join([first, *quoted])
         case unreachable:
             assert_never(unreachable)

@@ -6,12 +6,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent_service.domain import MessageType, NewMessage, ToolCall, ToolResponse, Usage
+from agent_service.domain import (
+    DeltaKind,
+    MessageType,
+    NewMessage,
+    Speaker,
+    TextDelta,
+    ToolCall,
+    ToolResponse,
+    Usage,
+)
 from agent_service.loop.interruption import Interruption, to_its_end
 from agent_service.loop.work import Work
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.transcript import Transcript
-from agent_service.tools import Toolbox
+from agent_service.tools import Toolbox, ToolContext
+from agent_service.wakeups import Wakeups
 
 MAX_PARALLEL = 8
 SKIPPED = "skipped: interrupted"
@@ -28,6 +38,7 @@ class ToolRun:
     transcript: Transcript
     safe_points: SafePoints
     toolbox: Toolbox
+    wakeups: Wakeups
     interruption: Interruption
 
     async def run(
@@ -40,6 +51,8 @@ class ToolRun:
         Raises LeaseLost and Unavailable. Then, and when it is cancelled itself, no tool goes on and nothing
         more is appended: the calls that are still open are for the session's next holder.
         """
+        if not calls:
+            return
         waiting, running = deque(calls), _Running()
         interrupt = asyncio.create_task(self.interruption.comes(work.lease, work.revision))
         try:
@@ -69,7 +82,19 @@ class ToolRun:
         if calls:
             await self.transcript.start_tools(work.lease, work.place, calls)
         for call in calls:
-            running[asyncio.create_task(self.toolbox.call(call, work.tools, max_bytes))] = call
+            context = self._context(work, call)
+            running[asyncio.create_task(self.toolbox.call(call, work.tools, context, max_bytes))] = call
+
+    def _context(self, work: Work, call: ToolCall) -> ToolContext:
+        """For a call of the round that is open. Whoever watches is shown its progress."""
+        session_id, place, number = work.lease.session_id, work.place, _number(work, call)
+
+        def progress(words: str) -> None:
+            kind, speaker = DeltaKind.TOOL_PROGRESS, Speaker.ASSISTANT
+            delta = TextDelta(place.turn, place.round, place.attempt, speaker, kind, number, words)
+            self.wakeups.say(session_id, delta)
+
+        return ToolContext(session_id, progress)
 
     async def _break_off(
         self, work: Work, waiting: Collection[ToolCall], running: _Running, skipped: str
@@ -91,6 +116,13 @@ class ToolRun:
             work.append(
                 await self.transcript.append(work.lease, work.next_position, work.place, rows, Usage())
             )
+
+
+def _number(work: Work, call: ToolCall) -> int:
+    """The place of a call among those of its reply."""
+    turn, round = work.place.turn, work.place.round
+    calls = [row.content for row in work.rows if (row.turn, row.round) == (turn, round)]
+    return [content for content in calls if isinstance(content, ToolCall)].index(call)
 
 
 def unanswered(call: ToolCall, why: str) -> ToolResponse:

@@ -1,12 +1,14 @@
 """A session in its holder's hands: the rows as the database has them, and where the turn stands."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import takewhile
 
 from agent_service.domain import (
     Interrupt,
+    Json,
     JsonObject,
     Lease,
     Message,
@@ -20,6 +22,7 @@ from agent_service.domain import (
     ToolCall,
 )
 from agent_service.loop import conversation
+from agent_service.loop.frame import harmless
 from agent_service.loop.prompt import system_prompt
 from agent_service.loop.window import UNKNOWN, Window, tokens
 from agent_service.model import ToolSpec
@@ -97,7 +100,8 @@ class Work:
             if before and before.goal == now.goal
             else system_prompt(now.goal, self.frame_tag, notes)
         )
-        return Terms(now.goal, now.config, prompt, _stored(self.toolbox.specs(now.config.tools)), notes)
+        specs = _stored(self.toolbox.specs(now.config.tools), self.frame_tag)
+        return Terms(now.goal, now.config, prompt, specs, notes)
 
     def admit(self, due: Sequence[Interrupt]) -> Portion:
         """How many of the interrupts that are due go into the next request."""
@@ -125,15 +129,18 @@ class Work:
 
     @property
     def open_calls(self) -> list[ToolCall]:
-        """The calls of the last reply that have no response, in order, the wait among them."""
-        return [
-            call for row in conversation.open_calls(self.rows) if isinstance(call := row.content, ToolCall)
-        ]
+        """The calls of the last reply that have no response, in order, without the wait."""
+        return [call for call, deadline in self._open_calls() if deadline is None]
 
     @property
-    def wait(self) -> Message | None:
-        """The call by which the agent waits, while it does."""
-        return next((row for row in conversation.open_calls(self.rows) if row.deadline), None)
+    def wait(self) -> tuple[ToolCall, datetime] | None:
+        """The call by which the agent waits, while it does, and until when."""
+        return next(((call, deadline) for call, deadline in self._open_calls() if deadline), None)
+
+    def _open_calls(self) -> Iterator[tuple[ToolCall, datetime | None]]:
+        for row in conversation.open_calls(self.rows):
+            assert isinstance(row.content, ToolCall)
+            yield row.content, row.deadline
 
     @property
     def context_used(self) -> int:
@@ -151,9 +158,8 @@ class Work:
 
     def enter(self, point: SafePoint) -> None:
         """Go on from a safe point with what was delivered there."""
-        if not self.turn_open or point.place.round != self.place.round:
-            self.interrupted = False
-        self.turn_open, self.place, self.revision = True, point.place, point.revision
+        self.turn_open, self.place = True, point.place
+        self.revision, self.interrupted = point.revision, point.interrupted
         if point.terms:
             self.terms, self.tools = point.terms, _tool_specs(point.terms)
         self.append(point.rows)
@@ -170,11 +176,24 @@ class Work:
         self.next_position, self.terms, self.context_tokens = summary.position + 1, terms, 0
 
 
-def _stored(specs: Iterable[ToolSpec]) -> str:
+def _stored(specs: Iterable[ToolSpec], tag: str) -> str:
+    """As the model is told of them, who are not all of our making."""
     fields: list[JsonObject] = [
         {"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs
     ]
-    return json.dumps(fields)
+    return json.dumps(_harmless(fields, tag))
+
+
+def _harmless(value: Json, tag: str) -> Json:
+    match value:
+        case str():
+            return harmless(value, tag)
+        case Mapping():
+            return {harmless(key, tag): _harmless(item, tag) for key, item in value.items()}
+        case Sequence():
+            return [_harmless(item, tag) for item in value]
+        case _:
+            return value
 
 
 def _tool_specs(terms: Terms | None) -> tuple[ToolSpec, ...]:

@@ -200,7 +200,8 @@ WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 
 _SET_ASIDE = f"""
-UPDATE sessions SET {RELEASED}, not_before = {_IN.format("$3")}
+UPDATE sessions
+SET {RELEASED}, due_at = {due(open_turn=_IN.format("$3"))}, not_before = {_IN.format("$3")}
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent_service.domain import JsonObject
 from agent_service.model import ToolSpec
-from agent_service.tools.protocol import Tool, ToolOutcome, Traits
+from agent_service.tools.protocol import Tool, ToolContext, ToolOutcome, Traits
 from agent_service.tools.wait import Wait
 
 NOTE = "note"
@@ -24,7 +24,7 @@ class Now:
         },
     )
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         name = arguments.get("tz", "UTC")
         try:
             zone = ZoneInfo(name) if isinstance(name, str) else None
@@ -45,7 +45,7 @@ class Note:
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     )
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         text = arguments.get("text")
         if not isinstance(text, str) or not text.strip():
             return ToolOutcome("text must be a string that says something", is_error=True)

@@ -1,18 +1,21 @@
 """The tools of a service, by name, and calls of them that cannot go wrong."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
 from agent_service.domain import JsonObject, ToolCall, ToolResponse, cut
 from agent_service.model import ToolSpec
-from agent_service.tools.protocol import Tool, ToolOutcome, Traits
+from agent_service.tools.protocol import Tool, ToolContext, ToolOutcome, Traits
+from agent_service.tools.tool_set import Offer, SetKind, SetState, Standing, ToolSet
 from agent_service.tools.wait import Wait
 
 _log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 5.0
+# All tools that are built in, as one for people to look at. Sessions name them one by one.
+BUILT_IN = "built-in"
 
 
 class Toolbox:
@@ -25,18 +28,33 @@ class Toolbox:
         max_output_bytes: int,
         timeout_seconds: float,
         grace_seconds: float = GRACE_SECONDS,
+        sets: Sequence[ToolSet] = (),
     ) -> None:
-        self._tools = {tool.spec.name: tool for tool in tools}
+        self._tools, self._sets = {tool.spec.name: tool for tool in tools}, tuple(sets)
         self._max_output_bytes = max_output_bytes
         self._timeout_seconds, self._grace_seconds = timeout_seconds, grace_seconds
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._tools)
+        """What sessions may name, whether it is up or not: tools that are built in, and sets."""
+        return (*self._tools, *(one.name for one in self._sets))
 
-    def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
-        """The tools of these names, all of them for no name."""
-        return tuple(tool.spec for name, tool in self._tools.items() if name in (names or self._tools))
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        offers = tuple(Offer(tool.spec.name, tool.spec.description) for tool in self._tools.values())
+        built_in = Standing(BUILT_IN, SetKind.BUILT_IN, SetState.UP, offers=offers)
+        return (built_in, *(one.standing for one in self._sets))
+
+    async def ready(self, names: Collection[str]) -> None:
+        """Wait, though not for long, for the sets of these names that are on their first start."""
+        await asyncio.gather(*(one.ready() for one in self._sets if one.name in names))
+
+    def specs(self, names: Collection[str]) -> tuple[ToolSpec, ...]:
+        """The tools of these names, those that are built in for no name, and all that the sets of these
+        names offer at present."""
+        built_in = (tool for name, tool in self._tools.items() if name in (names or self._tools))
+        of_sets = (tool for one in self._sets if one.name in names for tool in one.tools)
+        return tuple(tool.spec for tool in (*built_in, *of_sets))
 
     def cancellable(self, name: str) -> bool:
         """Whether an interrupt with immediate delivery may cancel the tool."""
@@ -57,29 +75,37 @@ class Toolbox:
             return None
 
     async def call(
-        self, call: ToolCall, offered: Sequence[ToolSpec], max_bytes: int | None = None
+        self,
+        call: ToolCall,
+        offered: Sequence[ToolSpec],
+        context: ToolContext,
+        max_bytes: int | None = None,
     ) -> ToolResponse:
         """Run a tool that was offered. Whatever goes wrong is the response, which is cut at `max_bytes` if
         that is less than the service keeps of any."""
-        outcome = await self._checked(call, offered)
+        outcome = await self._checked(call, offered, context)
         kept_bytes = self._max_output_bytes if max_bytes is None else min(max_bytes, self._max_output_bytes)
         return ToolResponse(call.call_id, call.name, cut(outcome.content, kept_bytes), outcome.is_error)
 
-    async def _checked(self, call: ToolCall, offered: Sequence[ToolSpec]) -> ToolOutcome:
+    async def _checked(
+        self, call: ToolCall, offered: Sequence[ToolSpec], context: ToolContext
+    ) -> ToolOutcome:
         tool = self._offered(call.name, offered)
         if tool is None:
-            names = ", ".join(sorted({spec.name for spec in offered} & self._tools.keys()))
+            names = ", ".join(sorted(spec.name for spec in offered if self._tool(spec.name)))
             return ToolOutcome(f"There is no tool {call.name!r}. Tools: {names}.", is_error=True)
         try:
             arguments = call.arguments()
         except ValueError as error:
             return ToolOutcome(str(error), is_error=True)
-        return await self._limited(tool, call, arguments)
+        return await self._limited(tool, call, arguments, context)
 
-    async def _limited(self, tool: Tool, call: ToolCall, arguments: JsonObject) -> ToolOutcome:
+    async def _limited(
+        self, tool: Tool, call: ToolCall, arguments: JsonObject, context: ToolContext
+    ) -> ToolOutcome:
         own_seconds = tool.traits.timeout_seconds
         seconds = self._timeout_seconds if own_seconds is None else own_seconds
-        running = asyncio.create_task(_outcome(tool, call, arguments))
+        running = asyncio.create_task(_outcome(tool, call, arguments, context))
         try:
             in_time, _ = await asyncio.wait({running}, timeout=seconds)
         finally:
@@ -100,16 +126,20 @@ class Toolbox:
                 _log.warning("tool does not stop", tool=call.name, call_id=call.call_id)
 
     def _offered(self, name: str, offered: Sequence[ToolSpec]) -> Tool | None:
-        return self._tools.get(name) if any(spec.name == name for spec in offered) else None
+        return self._tool(name) if any(spec.name == name for spec in offered) else None
 
     def _traits(self, name: str) -> Traits:
-        tool = self._tools.get(name)
+        tool = self._tool(name)
         return tool.traits if tool else Traits()
 
+    def _tool(self, name: str) -> Tool | None:
+        of_sets = (tool for one in self._sets for tool in one.tools if tool.spec.name == name)
+        return self._tools.get(name) or next(of_sets, None)
 
-async def _outcome(tool: Tool, call: ToolCall, arguments: JsonObject) -> ToolOutcome:
+
+async def _outcome(tool: Tool, call: ToolCall, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
     try:
-        return await tool.call(arguments)
+        return await tool.call(arguments, context)
     except Exception:
         _log.exception("tool failed", tool=call.name, call_id=call.call_id)
         return ToolOutcome(f"The tool {call.name} failed.", is_error=True)

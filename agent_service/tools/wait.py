@@ -2,7 +2,7 @@
 
 from agent_service.domain import JsonObject
 from agent_service.model import ToolSpec
-from agent_service.tools.protocol import ToolOutcome, Traits
+from agent_service.tools.protocol import ToolContext, ToolOutcome, Traits
 
 MAX_SECONDS = 7 * 24 * 60 * 60
 
@@ -40,7 +40,7 @@ class Wait:
             raise ValueError("reason must be a string")
         return float(asked)
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         try:
             self.seconds(arguments)
         except ValueError as error:

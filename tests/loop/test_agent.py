@@ -19,7 +19,7 @@ from agent_service.domain import (
 )
 from agent_service.loop.agent import _pause_seconds
 from agent_service.model import Chunk, ModelError, ToolCallPiece
-from agent_service.tools import Traits
+from agent_service.tools import ToolContext, Traits
 from tests.loop.checks import check_requests, rows
 from tests.loop.scripted import (
     Script,
@@ -365,7 +365,7 @@ async def test_a_tool_that_cancels_itself_has_failed_and_the_turn_goes_on(store:
         traits = Traits()
         spec = doomed.toolbox.specs(["now"])[0]
 
-        async def call(self, arguments: JsonObject) -> None:
+        async def call(self, arguments: JsonObject, context: ToolContext) -> None:
             raise asyncio.CancelledError
 
     doomed.toolbox._tools["now"] = Quitter()  # type: ignore[assignment]

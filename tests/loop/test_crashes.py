@@ -11,7 +11,7 @@ from agent_service.domain import (
 )
 from agent_service.loop.agent import ORPHANED
 from agent_service.model import Chunk, ToolSpec
-from agent_service.tools import ToolOutcome, Traits
+from agent_service.tools import ToolContext, ToolOutcome, Traits
 from tests.loop.checks import check_requests, rows
 from tests.loop.scripted import (
     Killed,
@@ -57,7 +57,7 @@ class Dig:
         self.traits, self.runs = Traits(repeatable=repeatable), 0
         self.spec = ToolSpec("dig", "Digs a hole.", {"type": "object"})
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         self.runs += 1
         if self.runs == 1:
             raise Killed

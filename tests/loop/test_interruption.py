@@ -9,7 +9,7 @@ import pytest
 from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFailed, RoundFailure, SessionId
 from agent_service.loop.tool_run import MAX_PARALLEL, SKIPPED
 from agent_service.model import Chunk, ModelError
-from agent_service.tools import ToolOutcome, Traits
+from agent_service.tools import ToolContext, ToolOutcome, Traits
 from tests.loop.checks import check_requests, rows
 from tests.loop.faults import Point, forget_pause, store_with
 from tests.loop.scripted import (
@@ -109,7 +109,7 @@ async def test_calls_that_were_not_started_are_skipped_in_pairs(store: Store) ->
         traits = Traits()
         spec = interrupted.toolbox.specs(["note"])[0]
 
-        async def call(self, arguments: JsonObject) -> ToolOutcome:
+        async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
             await store.nudge(session_id, "Stop.", delivery=Delivery.IMMEDIATE)
             return ToolOutcome("Noted.")
 
@@ -266,18 +266,17 @@ async def test_a_cancellation_counts_as_soon_as_it_is_committed(store: Store, af
     check_requests(model.sent)
 
 
-async def test_the_next_round_and_the_round_after_the_inner_voice_may_be_cancelled_again(
-    store: Store,
-) -> None:
+async def test_every_round_and_every_inner_voice_may_be_cancelled_once(store: Store) -> None:
     session_id, cancelled = await cancelling(store)
-    model = ScriptedModel([cancelled, calls("now"), cancelled, says("I stop.")], [cancelled, says("Go on.")])
+    model = ScriptedModel(
+        [cancelled, calls("now"), cancelled, says("I stop."), says("I wait.")],
+        [cancelled, says("Go on."), cancelled, says("Stop, then.")],
+    )
     await run_turn(store, session_id, model)
-    failed = [
-        (one.round, one.attempt)
-        for one in (event.happening for event in await store.streams.page(session_id, 0, 100))
-        if isinstance(one, RoundFailed)
-    ]
-    assert failed == [(0, 1), (1, 1), (2, 1)]
+    await run_turn(store, session_id, model)
+    happenings = [event.happening for event in await store.streams.page(session_id, 0, 100)]
+    failed = [(one.turn, one.round, one.attempt) for one in happenings if isinstance(one, RoundFailed)]
+    assert failed == [(1, 0, 1), (1, 1, 1), (1, 2, 1), (2, 0, 1)]
     assert (await store.kinds(session_id))[-1] == "turn_ended"
     check_requests(model.sent)
 
@@ -290,6 +289,7 @@ async def test_what_a_safe_point_left_waiting_cancels_nothing(store: Store) -> N
     script: Script = [Chunk("a"), onlooker.wait, *calls("now")]
     model = ScriptedModel([script, script, says("I see.")], [[onlooker.wait, Chunk("Go on.")]], window=4000)
     await run_turn(onlooker.watched, session_id, model)
+    assert "[2 more wait" in str(model.sent[0])
     kinds = await store.kinds(session_id)
     assert "round_failed" not in kinds
     assert kinds.count("interrupt_seen") == 3

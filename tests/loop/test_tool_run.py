@@ -13,7 +13,7 @@ from agent_service.loop.interruption import Interruption
 from agent_service.loop.tool_run import CANCELLED, MAX_PARALLEL, SKIPPED, ToolRun
 from agent_service.loop.work import Work
 from agent_service.model import ToolSpec
-from agent_service.tools import Tool, Toolbox, ToolOutcome, Traits
+from agent_service.tools import Tool, Toolbox, ToolContext, ToolOutcome, Traits
 from tests.support import Store, call, open_store, until, until_blocked
 from tests.tools.held import Held
 
@@ -30,7 +30,7 @@ class Act:
     def __init__(self, name: str, act: Callable[[], Awaitable[object]]) -> None:
         self.spec, self._act = ToolSpec(name, "", {"type": "object"}), act
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         return ToolOutcome(str(await self._act()))
 
 
@@ -46,7 +46,7 @@ class Reply:
     def start(self, max_bytes: int | None = None) -> asyncio.Task[None]:
         store = self.store
         interruption = Interruption(store.safe_points, store.wakeups, NEVER_SECONDS)
-        run = ToolRun(store.transcript, store.safe_points, self.toolbox, interruption)
+        run = ToolRun(store.transcript, store.safe_points, self.toolbox, store.wakeups, interruption)
         return asyncio.create_task(run.run(self.work, self.work.open_calls, max_bytes))
 
     async def interrupt(self, delivery: Delivery = Delivery.IMMEDIATE) -> None:

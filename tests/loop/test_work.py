@@ -19,7 +19,7 @@ from agent_service.domain import (
 from agent_service.loop.work import Work
 from agent_service.model import ToolSpec
 from agent_service.store.safe_points import SafePoint
-from agent_service.tools import Tool, Toolbox, ToolOutcome, Traits
+from agent_service.tools import Tool, Toolbox, ToolContext, ToolOutcome, Traits
 from agent_service.tools.builtin import builtin_tools
 from tests.support import Store, assistant, call, response, user
 
@@ -34,7 +34,7 @@ class Light:
         {"title": "L", "type": "object", "properties": {"where": {}, "at": {}}, "a": 1.0},
     )
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         return ToolOutcome("It burns.")
 
 

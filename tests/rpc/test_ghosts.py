@@ -85,6 +85,29 @@ def test_text_of_a_later_attempt_is_alive(happening: Happening, living: TextDelt
     assert alive_after(happening, living)
 
 
+def progress(turn: int, round: int) -> TextDelta:
+    return TextDelta(turn, round, 1, Speaker.ASSISTANT, DeltaKind.TOOL_PROGRESS, 0, "1 of 2")
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        RoundStarted(2, 1, 2),
+        appended(2, 1, MessageType.TOOL_CALL),
+        appended(2, 1, MessageType.TOOL_RESPONSE),
+    ],
+)
+def test_progress_of_a_tool_is_alive_after_what_the_model_wrote(happening: Happening) -> None:
+    assert alive_after(happening, progress(2, 1))
+
+
+@pytest.mark.parametrize(
+    "happening", [RoundStarted(2, 2, 1), TurnEnded(2, TurnEnd.SESSION_ENDED), TurnStarted(3)]
+)
+def test_progress_of_a_tool_is_a_ghost_after_its_round(happening: Happening) -> None:
+    assert not alive_after(happening, progress(2, 1))
+
+
 def test_what_is_void_stays_void() -> None:
     void = ghosts.void_after([Event(1, NOON, appended(2, 1, MessageType.ASSISTANT))], ghosts.NOTHING)
     assert ghosts.void_after([], void) == void

@@ -18,6 +18,7 @@ from spark.agent.v1.event_pb2 import Event
 from spark.agent.v1.interrupt_pb2 import Interrupt
 from spark.agent.v1.message_pb2 import Message
 from spark.agent.v1.session_pb2 import Session
+from spark.agent.v1.tool_pb2 import ToolSet
 from spark.gateway.v1 import gateway_service_pb2 as gateway_pb
 from spark.gateway.v1.gateway_service_pb2_grpc import (
     GatewayServiceServicer,
@@ -64,6 +65,7 @@ class ScriptedAgent(AgentServiceServicer):
     updated: list[agent_pb.UpdateSessionRequest] = field(default_factory=list)
     opened: list[agent_pb.StreamTranscriptRequest] = field(default_factory=list)
     failures: list[Broken] = field(default_factory=list)
+    tool_sets: list[ToolSet] = field(default_factory=list)
 
     async def CreateSession(self, request, context):
         self.created.append(request)
@@ -86,6 +88,11 @@ class ScriptedAgent(AgentServiceServicer):
         kept = [one for one in self.interrupts if not request.states or one.state in request.states]
         page, more = _page(kept, request)
         return agent_pb.ListInterruptsResponse(interrupts=page, next_page_token=more)
+
+    async def ListTools(self, request, context):
+        if self.failures:
+            await self.failures.pop(0).abort(context)
+        return agent_pb.ListToolsResponse(tool_sets=self.tool_sets)
 
     async def ListMessages(self, request, context):
         page, more = _page(self.messages, request)

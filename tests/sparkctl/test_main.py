@@ -13,6 +13,7 @@ import pytest
 
 from spark.agent.v1.message_pb2 import Message
 from spark.agent.v1.session_pb2 import Session
+from spark.agent.v1.tool_pb2 import Tool, ToolSet
 from tests.sparkctl.events import INTERRUPT, SESSION, Script, delta, nudge
 from tests.sparkctl.scripted import Broken, Forever, Synced
 
@@ -131,6 +132,19 @@ async def test_interrupts_prints_a_table_with_nothing_folded(scripted, sparkctl)
     assert heading.split() == ["INTERRUPT", "STATE", "AGE", "SAYS"]
     assert first.split()[:2] == [INTERRUPT, "pending"]
     assert second.rstrip().endswith("goes on for longer than a term…")
+    assert (printed.exit_code, printed.err) == (0, "")
+
+
+async def test_tools_prints_a_table_with_nothing_folded(scripted, sparkctl):
+    tool = Tool(name="web_fetch", description="Fetches a page, whatever its length, and makes it readable.")
+    scripted.agent.tool_sets = [ToolSet(name="web", state="TOOL_SET_STATE_UP", tools=[tool])]
+
+    printed = await sparkctl("tools")
+
+    heading, row = printed.out.splitlines()
+    assert heading.split() == ["SET", "STATE", "TOOL", "SAYS"]
+    assert row.split()[:3] == ["web", "up", "web_fetch"]
+    assert row.rstrip().endswith("and makes it readable.")
     assert (printed.exit_code, printed.err) == (0, "")
 
 

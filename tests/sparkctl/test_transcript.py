@@ -58,6 +58,37 @@ def test_a_tool_call_is_printed_when_it_starts_and_runs_in_the_foot():
     assert foot(*started) == [("running", "now (running for 54 s)")]
 
 
+def progress(text, place, round_=1):
+    return delta(text, offset=place, round_=round_, kind="TOOL_PROGRESS")
+
+
+class TestProgress:
+    def running(self):
+        called = asking().calls("now", call_id="c1").calls("web_fetch", call_id="c2")
+        return called.starts("now", call_id="c1").starts("web_fetch", call_id="c2")
+
+    def test_stands_beside_the_tool_that_told_it(self):
+        assert foot(*self.running(), progress("1 of 3", 1), progress("2 of 3: reading", 1)) == [
+            ("running", "now (running for 53 s)"),
+            ("running", "web_fetch (running for 52 s) · 2 of 3: reading"),
+        ]
+
+    def test_is_not_printed(self):
+        assert lines([*self.running(), progress("1 of 3", 0)]) == lines(self.running())
+
+    def test_goes_with_its_tool_and_is_taken_for_that_of_no_other(self):
+        answered = self.running().responds("web_fetch", "a page", call_id="c2")
+        assert foot(*answered, progress("3 of 3", 1)) == [("running", "now (running for 53 s)")]
+        assert foot(*self.running(), progress("1 of 3", 0, round_=2))[0][1] == "now (running for 53 s)"
+
+    def test_of_a_tool_that_runs_again_is_told_anew(self):
+        again = [*self.running(), progress("1 of 3", 0), *self.running().starts("now", call_id="c1")[-1:]]
+        assert foot(*again)[0][1] == "now (running for 51 s)"
+
+    def test_has_no_power_over_the_terminal(self):
+        assert "\x1b" not in foot(*self.running(), progress("\x1b[2J", 0))[0][1]
+
+
 def test_a_call_that_never_started_is_printed_with_its_response():
     script = asking().calls("note", '{"text": "x"}').responds("note", "skipped: interrupted", is_error=True)
 

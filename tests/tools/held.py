@@ -1,12 +1,15 @@
 """A tool that runs for as long as a test wants."""
 
 import asyncio
+from uuid import uuid4
 
-from agent_service.domain import JsonObject
+from agent_service.domain import JsonObject, SessionId
 from agent_service.model import ToolSpec
-from agent_service.tools import ToolOutcome, Traits
+from agent_service.tools import ToolContext, ToolOutcome, Traits
 
 UNDECLARED = Traits()
+# For tools that need none.
+CONTEXT = ToolContext(SessionId(uuid4()), lambda progress: None)
 
 
 class Held:
@@ -21,7 +24,7 @@ class Held:
     def runs(self) -> bool:
         return self.started.is_set() and not self.stopped.is_set()
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         self.started.set()
         try:
             await self.let_go.wait()

@@ -6,9 +6,9 @@ import pytest
 
 from agent_service.domain import JsonObject, ToolCall, ToolResponse
 from agent_service.model import ToolSpec
-from agent_service.tools import Tool, Toolbox, ToolOutcome, Traits
+from agent_service.tools import Tool, Toolbox, ToolContext, ToolOutcome, Traits
 from agent_service.tools.wait import Wait
-from tests.tools.held import UNDECLARED, Held
+from tests.tools.held import CONTEXT, UNDECLARED, Held
 
 MAX_OUTPUT_BYTES = 100
 NEVER_SECONDS = 3600
@@ -22,7 +22,7 @@ class Act:
         self.spec, self.traits = ToolSpec(name, "", {"type": "object"}), traits
         self._act = act
 
-    async def call(self, arguments: JsonObject) -> ToolOutcome:
+    async def call(self, arguments: JsonObject, context: ToolContext) -> ToolOutcome:
         return ToolOutcome(self._act(arguments))
 
 
@@ -45,7 +45,7 @@ async def called(
     offered: tuple[str, ...] = ("act",),
     max_bytes: int | None = None,
 ) -> ToolResponse:
-    return await box.call(ToolCall("c1", name, arguments_json), box.specs(offered), max_bytes)
+    return await box.call(ToolCall("c1", name, arguments_json), box.specs(offered), CONTEXT, max_bytes)
 
 
 async def test_a_response_carries_the_call_that_it_answers() -> None:
@@ -67,7 +67,7 @@ async def test_a_tool_that_was_not_offered_is_refused_with_the_names_of_those_th
 async def test_a_tool_that_is_offered_no_longer_by_the_service_is_not_among_the_names() -> None:
     before = toolbox().specs([])
     after = box_of(Act("rest", json.dumps))
-    response = await after.call(ToolCall("c1", "act", "{}"), before)
+    response = await after.call(ToolCall("c1", "act", "{}"), before, CONTEXT)
     assert response.content == "There is no tool 'act'. Tools: rest."
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from agent_service.domain import Json, JsonObject, ToolCall
 from agent_service.tools.wait import MAX_SECONDS, Wait
+from tests.tools.held import CONTEXT
 
 INVALID_SECONDS: list[Json] = [
     0,
@@ -52,7 +53,7 @@ async def test_a_number_that_only_an_infinity_can_hold_is_an_error() -> None:
 
 
 async def test_a_valid_call_that_was_not_taken_as_the_wait_is_one_too_many() -> None:
-    outcome = await Wait().call({"seconds": 60})
+    outcome = await Wait().call({"seconds": 60}, CONTEXT)
     assert outcome.is_error
     assert outcome.content == "Only one wait at a time."
 
@@ -67,6 +68,6 @@ def test_the_schema_states_the_limits_that_are_checked() -> None:
 async def assert_refused(arguments: JsonObject, words: str) -> None:
     with pytest.raises(ValueError, match=f"^{words}"):
         Wait().seconds(arguments)
-    outcome = await Wait().call(arguments)
+    outcome = await Wait().call(arguments, CONTEXT)
     assert outcome.is_error
     assert outcome.content.startswith(words)

@@ -13,6 +13,7 @@ from spark.agent.v1 import event_pb2 as _event_pb2
 from spark.agent.v1 import interrupt_pb2 as _interrupt_pb2
 from spark.agent.v1 import message_pb2 as _message_pb2
 from spark.agent.v1 import session_pb2 as _session_pb2
+from spark.agent.v1 import tool_pb2 as _tool_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -879,3 +880,44 @@ class WatchInterruptResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchInterruptResponse: _TypeAlias = WatchInterruptResponse  # noqa: Y015
+
+@_typing.final
+class ListToolsRequest(_message.Message):
+    """Asks for the tools."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListToolsRequest: _TypeAlias = ListToolsRequest  # noqa: Y015
+
+@_typing.final
+class ListToolsResponse(_message.Message):
+    """Answers ListTools."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_SETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tool_sets(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolSet]:
+        """Holds the tools that are built in, as a set, and each configured set."""
+
+    def __init__(
+        self,
+        *,
+        tool_sets: _abc.Iterable[_tool_pb2.ToolSet] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tool_sets", b"tool_sets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListToolsResponse: _TypeAlias = ListToolsResponse  # noqa: Y015

@@ -108,6 +108,11 @@ class AgentServiceStub:
                 request_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptRequest.SerializeToString,
                 response_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptResponse.FromString,
                 _registered_method=True)
+        self.ListTools = channel.unary_unary(
+                '/spark.agent.v1.AgentService/ListTools',
+                request_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
+                response_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -235,6 +240,14 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTools(self, request, context):
+        """Lists the tools that sessions may use, as they stand at the replica that
+        answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -307,6 +320,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.WatchInterrupt,
                     request_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptRequest.FromString,
                     response_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptResponse.SerializeToString,
+            ),
+            'ListTools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTools,
+                    request_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.FromString,
+                    response_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -691,6 +709,33 @@ class AgentService:
             '/spark.agent.v1.AgentService/WatchInterrupt',
             spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptRequest.SerializeToString,
             spark_dot_agent_dot_v1_dot_agent__service__pb2.WatchInterruptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spark.agent.v1.AgentService/ListTools',
+            spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
+            spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -96,6 +96,10 @@ class AgentServiceStub:
     skipped. Ends OK when the state is final. Errors: INVALID_FIELD,
     INTERRUPT_NOT_FOUND.
     """
+    ListTools: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]
+    """Lists the tools that sessions may use, as they stand at the replica that
+    answers.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -164,6 +168,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Streams an interrupt: its current state, then each change; states may be
     skipped. Ends OK when the state is final. Errors: INVALID_FIELD,
     INTERRUPT_NOT_FOUND.
+    """
+    ListTools: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]  # type: ignore[assignment]
+    """Lists the tools that sessions may use, as they stand at the replica that
+    answers.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -314,6 +322,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams an interrupt: its current state, then each change; states may be
         skipped. Ends OK when the state is final. Errors: INVALID_FIELD,
         INTERRUPT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTools(
+        self,
+        request: _agent_service_pb2.ListToolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListToolsResponse, _abc.Awaitable[_agent_service_pb2.ListToolsResponse]]:
+        """Lists the tools that sessions may use, as they stand at the replica that
+        answers.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -123,6 +123,8 @@ class _DeltaKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeltaKind.V
     """Means the model's reasoning."""
     DELTA_KIND_TOOL_NAME: _DeltaKind.ValueType  # 3
     """Means the name of a tool that is being called."""
+    DELTA_KIND_TOOL_PROGRESS: _DeltaKind.ValueType  # 4
+    """Means how far a running tool has come, whole, as in "3 of 10: fetching"."""
 
 class DeltaKind(_DeltaKind, metaclass=_DeltaKindEnumTypeWrapper):
     """What is being written."""
@@ -135,6 +137,8 @@ DELTA_KIND_REASONING: DeltaKind.ValueType  # 2
 """Means the model's reasoning."""
 DELTA_KIND_TOOL_NAME: DeltaKind.ValueType  # 3
 """Means the name of a tool that is being called."""
+DELTA_KIND_TOOL_PROGRESS: DeltaKind.ValueType  # 4
+"""Means how far a running tool has come, whole, as in "3 of 10: fetching"."""
 Global___DeltaKind: _TypeAlias = DeltaKind  # noqa: Y015
 
 @_typing.final
@@ -220,7 +224,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:
-        """Shows a piece of what a model is writing. Best effort."""
+        """Shows a piece of what a model is writing, or how far a tool has come. Best
+        effort.
+        """
 
     def __init__(
         self,
@@ -585,8 +591,10 @@ Global___TurnEnded: _TypeAlias = TurnEnded  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):
-    """A piece of what a model is writing. A new attempt, a failed round, the appended
-    message and an offset of 0 each replace all deltas before.
+    """A piece of what a model is writing, or how far a running tool has come. A new
+    attempt, a failed round, the appended message and an offset of 0 each replace
+    all deltas before of what is written. What a tool says replaces what it said
+    before, until its response.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -610,7 +618,8 @@ class TextDelta(_message.Message):
     """Says what is being written."""
     offset: _builtins.int
     """Counts the characters (Unicode code points) of this kind sent before in this
-    attempt. For a tool name: its place among the calls of the response.
+    attempt. For the name and the progress of a tool: the place of the call among
+    those of the response, from 0.
     """
     text: _builtins.str
     """Holds the piece."""

@@ -279,7 +279,9 @@ class SessionConfig(_message.Message):
     """
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names the tools that the agent may use. Empty means the built-in ones."""
+        """Names what the agent may use: tools that are built in, and whole sets of tools.
+        Empty means all that are built in.
+        """
 
     @_builtins.property
     def cooldown(self) -> _duration_pb2.Duration:
