@@ -120,12 +120,14 @@ class Work:
     def next_round(self) -> int:
         """The round begun last, unless it has its reply, or the summary that stands for it."""
         begun = self.place.round
+        if not begun:
+            return 1
         replied = any(
             (row.type in REPLY_TYPES or row.type is MessageType.SUMMARY)
             and (row.turn, row.round) == (self.place.turn, begun)
             for row in reversed(self.rows)
         )
-        return begun + 1 if replied else max(begun, 1)
+        return begun + 1 if replied else begun
 
     @property
     def open_calls(self) -> list[ToolCall]:
