@@ -14,6 +14,7 @@ from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.frame import RENDER_VERSION
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.loop.profiles import Profiles
 from agent_service.model.registry import Models
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
@@ -24,12 +25,15 @@ from agent_service.store.deposits import Deposits
 from agent_service.store.embedded import embedded_postgres
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases
+from agent_service.store.model_profiles import ModelProfiles
+from agent_service.store.peers import Peers
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript
-from agent_service.tools import Toolbox
+from agent_service.tools import Tool, Toolbox
 from agent_service.tools.builtin import builtin_tools
+from agent_service.tools.tell import Tell
 from agent_service.tools.tool_set import ToolSet
 from agent_service.wakeups import Wakeups
 
@@ -71,20 +75,26 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
         _log.warning("unknown variables", names=unknown)
     models = Models(config, settings.demo_pace, settings.max_reply_bytes)
     wakeups, stopping = Wakeups(), asyncio.Event()
-    async with open_database(url) as database, _toolbox(settings, config) as toolbox:
+    async with (
+        open_database(url) as database,
+        Deposits(database, wakeups, limits(settings)) as deposits,
+        _toolbox(settings, config, Tell(Peers(database), deposits, settings.max_text_bytes)) as toolbox,
+    ):
         await migrate(database)
         safe_points = SafePoints(database, wakeups, RENDER_VERSION)
+        profiles = Profiles(models.named, ModelProfiles(database))
         agent = Agent.of(
             Transcript(database, wakeups),
             safe_points,
             models.named,
+            profiles,
             toolbox,
             wakeups,
             Interruption(safe_points, wakeups, settings.poll_seconds),
             stopping,
         )
         async with (
-            _door(settings, database, wakeups, models, toolbox, stopping) as address,
+            _door(settings, database, wakeups, deposits, models, toolbox, stopping) as address,
             LeaseKeeper(database, address, settings.lease_seconds) as keeper,
             asyncio.TaskGroup() as tasks,
         ):
@@ -110,7 +120,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
 
 
 @asynccontextmanager
-async def _toolbox(settings: Settings, config: Config) -> AsyncIterator[Toolbox]:
+async def _toolbox(settings: Settings, config: Config, tell: Tool) -> AsyncIterator[Toolbox]:
     """The tools, with the servers of those that have one running."""
     async with AsyncExitStack() as running:
         sets: Sequence[ToolSet] = ()
@@ -121,7 +131,10 @@ async def _toolbox(settings: Settings, config: Config) -> AsyncIterator[Toolbox]
             sets = mcp_sets = [mcp.McpToolSet(name, table) for name, table in config.tools.items()]
             await running.enter_async_context(mcp.supervised(mcp_sets))
         yield Toolbox(
-            builtin_tools(), settings.max_tool_output_bytes, settings.tool_timeout_seconds, sets=sets
+            (*builtin_tools(), tell),
+            settings.max_tool_output_bytes,
+            settings.tool_timeout_seconds,
+            sets=sets,
         )
 
 
@@ -130,6 +143,7 @@ async def _door(
     settings: Settings,
     database: Database,
     wakeups: Wakeups,
+    deposits: Deposits,
     models: Models,
     toolbox: Toolbox,
     stopping: asyncio.Event,
@@ -141,14 +155,13 @@ async def _door(
         Interrupts(database, wakeups),
     )
     live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
-    async with Deposits(database, wakeups, limits(settings)) as deposits:
-        servicer = AgentService(
-            sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox
-        )
-        async with serve(
-            settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
-        ) as port:
-            yield f"{settings.agent_listen.rpartition(':')[0]}:{port}"
+    servicer = AgentService(
+        sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox
+    )
+    async with serve(
+        settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
+    ) as port:
+        yield f"{settings.agent_listen.rpartition(':')[0]}:{port}"
 
 
 def _configure_logs(level: str) -> None:

@@ -29,7 +29,7 @@ Argument = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Variable = Annotated[str, Field(pattern=r"^[^\x00=]+$")]
 
 # What no set of tools may be called: the tools that are built in, and all of them together.
-BUILT_IN_TOOLS = ("now", "wait", "note", "built-in")
+BUILT_IN_TOOLS = ("now", "wait", "note", "tell", "built-in")
 
 # Settings of the other processes, which share the environment with this one.
 _OF_OTHERS = {"SPARK_GATEWAY_LISTEN", "SPARK_GATEWAY_ADDRESS", "SPARK_AGENT_ADDRESS"}
@@ -48,7 +48,7 @@ class ModelConfig(BaseModel):
     model: str = ""
     api_key_env: str = ""
     context_window: PositiveInt | None = None
-    placement: Literal["system"] = "system"
+    placement: Literal["auto", "system", "user", "tool", "text"] = "auto"
 
 
 class ToolConfig(BaseModel):

@@ -12,13 +12,15 @@ from itertools import cycle
 from statistics import median
 from uuid import uuid4
 
-from agent_service.domain import Lease, NewSession, ReplicaId, SessionConfig, SessionId
+from agent_service.domain import Lease, NewSession, Placement, ReplicaId, SessionConfig, SessionId
 from agent_service.loop.agent import Agent
 from agent_service.loop.frame import RENDER_VERSION
 from agent_service.loop.interruption import Interruption
-from agent_service.model import Chunk, Request, ToolCallPiece
+from agent_service.loop.profiles import Profiles
+from agent_service.model import Chunk, Request, Served, ToolCallPiece
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.leases import Leases, register
+from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.transcript import Transcript
@@ -73,6 +75,13 @@ class CallingModel:
     async def context_window(self) -> int | None:
         return None
 
+    @property
+    def served(self) -> Served:
+        return Served("", "calling", Placement.SYSTEM)
+
+    async def render(self, request: Request) -> str | None:
+        return None
+
 
 class Bench:
     """The agent with the real store, and sessions for it."""
@@ -86,6 +95,7 @@ class Bench:
             Transcript(database, wakeups),
             safe_points,
             lambda name: model,
+            Profiles(lambda name: model, ModelProfiles(database)),
             Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),
             wakeups,
             Interruption(safe_points, wakeups, poll_seconds=1),

@@ -21,7 +21,9 @@ from agent_service.domain import (
     Notification,
     Nudge,
     Place,
+    Placement,
     Portion,
+    Profile,
     ReplicaId,
     Session,
     SessionConfig,
@@ -38,6 +40,7 @@ from agent_service.store.database import Database, Own
 from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases, register
+from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
@@ -74,6 +77,7 @@ class Store:
     safe_points: SafePoints
     leases: Leases
     streams: Streams
+    model_profiles: ModelProfiles
 
     async def session(
         self, mode: SessionMode = SessionMode.AUTONOMOUS, cooldown_seconds: float = 0
@@ -138,8 +142,17 @@ class Store:
             await connection.close()
 
 
+IN_PLACE = Profile(Placement.SYSTEM)
+
+
+def in_place(name: str) -> Profile:
+    """What is known of any model."""
+    return IN_PLACE
+
+
 def terms(session: Session) -> Terms:
-    return Terms(session.goal, session.config, "You are an agent.", "[]")
+    profiles = Placement.SYSTEM, IN_PLACE, IN_PLACE
+    return Terms(session.goal, session.config, "You are an agent.", "[]", (), *profiles)
 
 
 def admit_all(due: Sequence[Interrupt]) -> Portion:
@@ -160,6 +173,7 @@ async def open_store(database: Database, limits: Limits = LIMITS) -> AsyncIterat
             SafePoints(database, wakeups, render_version=1),
             Leases(database),
             Streams(database),
+            ModelProfiles(database),
         )
 
 

@@ -39,6 +39,16 @@ from agent_service.domain.interrupt import (
     Portion,
     Settlement,
 )
+from agent_service.domain.profile import (
+    UNDECIDED,
+    Evidence,
+    Finding,
+    ModelCheck,
+    Profile,
+    ProfileKey,
+    Trial,
+    Trouble,
+)
 from agent_service.domain.session import (
     Activity,
     Lease,
@@ -66,6 +76,7 @@ from agent_service.domain.transcript import (
 
 __all__ = [
     "INNER_VOICE_SOURCE",
+    "UNDECIDED",
     "Activity",
     "Compacted",
     "Content",
@@ -74,7 +85,9 @@ __all__ = [
     "Deposit",
     "Event",
     "EventType",
+    "Evidence",
     "Fact",
+    "Finding",
     "Happening",
     "Interrupt",
     "InterruptChanged",
@@ -86,6 +99,7 @@ __all__ = [
     "MessageAppended",
     "MessageId",
     "MessageType",
+    "ModelCheck",
     "NewMessage",
     "NewSession",
     "Notification",
@@ -93,6 +107,8 @@ __all__ = [
     "Place",
     "Placement",
     "Portion",
+    "Profile",
+    "ProfileKey",
     "ReplicaId",
     "RoundFailed",
     "RoundFailure",
@@ -112,6 +128,8 @@ __all__ = [
     "ToolCall",
     "ToolCallStarted",
     "ToolResponse",
+    "Trial",
+    "Trouble",
     "TurnEnd",
     "TurnEnded",
     "TurnStarted",

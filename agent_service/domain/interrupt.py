@@ -27,9 +27,23 @@ class InterruptState(Enum):
 
 
 class Placement(Enum):
-    """Where an interrupt goes in a request. Stored with the row when it is delivered."""
+    """Where an interrupt goes in a request, from the most authority to what every server takes. Stored with
+    the row when it is delivered."""
 
+    # A system message in its place.
     SYSTEM = "system"
+    # A message of the user, joined with one beside it.
+    USER = "user"
+    # The end of the last tool's response; without one, as the user's.
+    TOOL = "tool"
+    # The whole conversation is text, in which user and assistant alternate; no tools are offered.
+    TEXT = "text"
+
+    @property
+    def lower(self) -> "tuple[Placement, ...]":
+        """The places with less authority, the next one first."""
+        order = tuple(Placement)
+        return order[order.index(self) + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,8 @@ class Deposit:
     expire_time: datetime | None
     request_id: str
     digest: bytes
+    # How many agents have passed it on, one to the next; 0 from outside.
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True)

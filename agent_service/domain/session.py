@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from agent_service.domain.ids import SessionId
+from agent_service.domain.interrupt import Placement
+from agent_service.domain.profile import Profile
 
 
 class SessionState(Enum):
@@ -97,13 +99,17 @@ class SessionReading:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a turn runs with, fixed at its start: a change of the session counts from the next turn on. The
-    notes are those that are part of the system prompt."""
+    notes are those that are part of the system prompt, and `announced` is the place of interrupts that it
+    names. There are no profiles while nobody knows them."""
 
     goal: str
     config: SessionConfig
     system_prompt: str
     tool_specs_json: str
     notes: tuple[str, ...] = ()
+    announced: Placement | None = None
+    profile: Profile | None = None
+    voice_profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ from agent_service.loop import prompt
 from agent_service.loop.asker import Asker
 from agent_service.loop.compaction import Compactor
 from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
+from agent_service.loop.profiles import Profiles
+from agent_service.loop.refusal import Refusals
 from agent_service.loop.tool_run import ToolRun
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply
@@ -61,7 +63,9 @@ class Agent:
     safe_points: SafePoints
     asker: Asker
     compactor: Compactor
+    refusals: Refusals
     tool_run: ToolRun
+    profiles: Profiles
     toolbox: Toolbox
     # Set when the service is about to stop: turns then leave off at their next safe point, open.
     stopping: asyncio.Event
@@ -72,6 +76,7 @@ class Agent:
         transcript: Transcript,
         safe_points: SafePoints,
         model: Callable[[str], Model],
+        profiles: Profiles,
         toolbox: Toolbox,
         wakeups: Wakeups,
         interruption: Interruption,
@@ -81,7 +86,8 @@ class Agent:
         asker = Asker(transcript, model, wakeups, interruption)
         tool_run = ToolRun(transcript, safe_points, toolbox, wakeups, interruption)
         compactor = Compactor(transcript, asker)
-        return cls(transcript, safe_points, asker, compactor, tool_run, toolbox, stopping)
+        refusals = Refusals(transcript, asker, compactor, profiles)
+        return cls(transcript, safe_points, asker, compactor, refusals, tool_run, profiles, toolbox, stopping)
 
     async def run(self, lease: Lease) -> None:
         """Work until the turn ends or the session is given back. Raises Unavailable: then nobody knows what
@@ -104,7 +110,8 @@ class Agent:
             await self.transcript.set_aside(lease, _MAX_PAUSE_SECONDS)
 
     async def _work(self, lease: Lease) -> None:
-        work = Work.of(lease, await self.transcript.load(lease), self.toolbox)
+        snapshot = await self.transcript.load(lease)
+        work = Work.of(lease, snapshot, self.toolbox, self.profiles.known)
         try:
             await self._turn(work)
         except ModelError as error:
@@ -119,6 +126,7 @@ class Agent:
         work.window = await self.asker.window(work)
         await self._stop_here(work)
         await self.toolbox.ready({*work.config.tools, *work.session.config.tools})
+        await self._learn(work)
         if not work.turn_open:
             await self._begin_turn(work)
             await self._inner_voice(work)
@@ -137,6 +145,13 @@ class Agent:
                 return
             await self._append_reply(work, reply)
             await self._run_tools(work)
+
+    async def _learn(self, work: Work) -> None:
+        """Find out where the models take interrupts. Where that was not to be had when the turn began, it is
+        decided now."""
+        await self.profiles.learn(work.models)
+        if work.turn_open and (terms := work.decided_terms()) != work.terms:
+            await self.profiles.place_again(work, terms)
 
     async def _stop_here(self, work: Work) -> None:
         """Give the session back at a safe point if the service is about to stop."""
@@ -183,16 +198,15 @@ class Agent:
     async def _ask(
         self, work: Work, speaker: Speaker, safe_point: Callable[[Work], Awaitable[None]]
     ) -> Reply:
-        """Ask, and ask again from the safe point after an interrupt with immediate delivery, or when room was
-        made for a request that was too long."""
+        """Ask, and ask again from the safe point after an interrupt with immediate delivery, or when what a
+        request was refused for is overcome."""
         while True:
             try:
                 return await self.asker.reply(work, speaker)
             except Interrupted:
                 pass
             except ModelError as error:
-                too_long = error.reason is RoundFailure.CONTEXT_OVERFLOW
-                if not too_long or not await self.compactor.make_room(work, error):
+                if not await self.refusals.overcome(work, speaker, error):
                     raise
             await safe_point(work)
 

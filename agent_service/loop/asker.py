@@ -1,11 +1,11 @@
 """Asks models for a session: shows their words as they come, and cancels a request that is not wanted."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from agent_service.domain import RoundFailure, Speaker, Usage
+from agent_service.domain import Message, RoundFailure, Speaker, Usage
 from agent_service.errors import ConfigNotFound
 from agent_service.loop import prompt
 from agent_service.loop.conversation import voice_messages
@@ -30,14 +30,9 @@ class Asker:
     interruption: Interruption
 
     async def window(self, work: Work) -> Window:
-        """The context window of the models that the turn runs with, or the next one will: of two the narrower
-        one."""
-        config = work.config if work.turn_open else work.session.config
-        names = {config.model}
-        if not config.disable_inner_voice:
-            names.add(config.inner_voice_model or config.model)
+        """The context window of the models: of several the narrowest."""
         try:
-            models = [self.model(name) for name in names]
+            models = [self.model(name) for name in work.models]
         except ConfigNotFound:
             return UNKNOWN
         known = await asyncio.gather(*(model.context_window() for model in models))
@@ -46,7 +41,7 @@ class Asker:
     async def reply(self, work: Work, speaker: Speaker) -> Reply:
         """Ask the agent's model, or its inner voice. An interrupt with immediate delivery cancels the
         request, once in a round: that is told, and Interrupted is raised."""
-        request, fold = self._request(work, speaker), ReplyFold()
+        request, fold = _request(work, speaker, work.rows), ReplyFold()
         heeded = None if work.interrupted else work.revision
         try:
             async with self.interruption.of(work.lease, heeded):
@@ -69,12 +64,20 @@ class Asker:
                 fold.add(chunk)
         return _counted(fold, request)
 
-    def _request(self, work: Work, speaker: Speaker) -> Request:
-        if speaker is Speaker.ASSISTANT:
-            return Request(work.messages(), work.tools)
-        tag, instruction = work.frame_tag, work.config.inner_voice_prompt
-        told = prompt.inner_voice_prompt(work.goal, tag, instruction)
-        return Request(voice_messages(told, prompt.OPENING_LINE, tag, work.rows))
+    async def takes(self, work: Work, speaker: Speaker, rows: Sequence[Message]) -> bool:
+        """Whether the server takes the speaker's request with no more than these rows."""
+        request = replace(_request(work, speaker, rows), max_tokens=1)
+        try:
+            async with (
+                self.interruption.of(work.lease, after_revision=None),
+                aclosing(self._model(work, speaker).stream(request)) as chunks,
+            ):
+                async for chunk in chunks:
+                    if chunk.begun:
+                        return True
+        except ModelError:
+            pass
+        return False
 
     async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> Reply:
         """Show a model's words as they come. What the agent's request contains is seen at the first chunk of
@@ -97,11 +100,18 @@ class Asker:
         work.unseen.clear()
 
     def _model(self, work: Work, speaker: Speaker) -> Model:
-        of_voice = work.config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
         try:
-            return self.model(of_voice or work.config.model)
+            return self.model(work.model(speaker))
         except ConfigNotFound as error:
             raise ModelError(RoundFailure.MODEL_REFUSED, str(error)) from None
+
+
+def _request(work: Work, speaker: Speaker, rows: Sequence[Message]) -> Request:
+    if speaker is Speaker.ASSISTANT:
+        return Request(work.messages_of(rows), work.tools)
+    tag, instruction = work.frame_tag, work.config.inner_voice_prompt
+    told = prompt.inner_voice_prompt(work.goal, tag, instruction)
+    return Request(voice_messages(work.voice_profile, told, prompt.OPENING_LINE, tag, rows))
 
 
 def _counted(fold: ReplyFold, request: Request) -> Reply:

@@ -13,6 +13,8 @@ from agent_service.domain import (
     MessageType,
     NewMessage,
     Place,
+    Placement,
+    Profile,
     RoundFailure,
     Text,
     ToolCall,
@@ -24,6 +26,7 @@ from agent_service.domain import (
 from agent_service.loop import prompt
 from agent_service.loop.asker import Asker
 from agent_service.loop.conversation import agent_messages, words
+from agent_service.loop.placement import placed
 from agent_service.loop.window import tokens
 from agent_service.loop.work import REPLY_TYPES, Work
 from agent_service.model import ModelError, Reply, Request
@@ -63,8 +66,8 @@ class Compactor:
         await self._write(work, count, reply)
 
     async def make_room(self, work: Work, refused: ModelError) -> bool:
-        """Compact after a request that was longer than the context window. False where there is nothing left
-        that could go."""
+        """Compact after a request that was refused for its length, or for what is in older rows. False where
+        there is nothing left that could go."""
         count = covered_rows(work.rows) or covered_rows(work.rows, keep_reply=False)
         if not count:
             return False
@@ -79,18 +82,23 @@ class Compactor:
 
     async def _summary(self, work: Work, rows: Sequence[Message], opening: str = "") -> Reply:
         """Of these rows, or of the newest of them that the server takes. Raises ModelError."""
-        assert work.terms, "there are rows, so there was a turn"
-        # The beginning of the agent's own requests, which the server may still have at hand.
-        messages = agent_messages(
-            work.terms.system_prompt, work.frame_tag, rows, opening, closing=prompt.SUMMARY_REQUEST
-        )
         try:
-            return await self.asker.summary(work, Request(messages, work.tools))
+            return await self._ask(work, work.profile, rows, opening)
         except ModelError as error:
+            if error.blames_request and work.profile.placement is not Placement.TEXT:
+                lowest = replace(work.profile, placement=Placement.TOOL)
+                return await self._ask(work, lowest, [placed(row, Placement.TOOL) for row in rows], opening)
             newer = newest(rows, _size(rows, work.frame_tag) // 2, work.frame_tag)
             if error.reason is not RoundFailure.CONTEXT_OVERFLOW or len(newer) in (0, len(rows)):
                 raise
         return await self._summary(work, newer, prompt.LEFT_OUT)
+
+    async def _ask(self, work: Work, profile: Profile, rows: Sequence[Message], opening: str) -> Reply:
+        """With the beginning of the agent's own requests, which the server may still have at hand."""
+        assert work.terms, "there are rows, so there was a turn"
+        told, tag = work.terms.system_prompt, work.frame_tag
+        messages = agent_messages(profile, told, tag, rows, opening, closing=prompt.SUMMARY_REQUEST)
+        return await self.asker.summary(work, Request(messages, work.tools))
 
     async def _write(self, work: Work, count: int, reply: Reply) -> None:
         assert work.terms, "there are rows, so there was a turn"
@@ -100,10 +108,12 @@ class Compactor:
         said = cut(reply.text.strip(), work.window.summary_bytes)
         max_bytes = work.window.notes_bytes
         notes = newest_notes((*work.terms.notes, *noted(covered, max_bytes // 4)), max_bytes)
+        announced = work.terms.profile.placement if work.terms.profile else None
         terms = replace(
             work.terms,
-            system_prompt=prompt.system_prompt(work.terms.goal, work.frame_tag, notes),
+            system_prompt=prompt.system_prompt(work.terms.goal, work.frame_tag, notes, announced),
             notes=notes,
+            announced=announced,
         )
         made = Compaction(
             NewMessage(MessageType.SUMMARY, Text(prompt.summary(said, handled, _earlier(covered)))),

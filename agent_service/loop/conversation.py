@@ -3,6 +3,7 @@
 A rebuild from the same rows gives the same messages byte for byte, and more rows only add at the end.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import assert_never
@@ -14,6 +15,8 @@ from agent_service.domain import (
     JsonObject,
     Message,
     MessageType,
+    Placement,
+    Profile,
     Text,
     ToolCall,
     ToolResponse,
@@ -24,16 +27,64 @@ from agent_service.loop.placement import extend, place
 # Of a tool's answer the inner voice sees the beginning.
 MAX_VOICE_CHARACTERS = 2000
 NO_WORDS = "…"
+# What servers take as the name of a tool.
+MAX_NAME_CHARACTERS = 64
+_NOT_IN_NAMES = re.compile("[^a-zA-Z0-9_-]")
 
 
 def agent_messages(
-    system_prompt: str, tag: str, rows: Iterable[Message], opening: str = "", closing: str = ""
+    profile: Profile,
+    system_prompt: str,
+    tag: str,
+    rows: Iterable[Message],
+    opening: str = "",
+    closing: str = "",
 ) -> list[JsonObject]:
     """The conversation as the agent has it: its own words are the assistant's. The user may say something
-    before and after it."""
-    messages: list[dict[str, Json]] = [{"role": "system", "content": system_prompt}]
+    before and after it; after a tool's response that is a part of it, if interrupts are."""
+    messages = [_prompt(profile, system_prompt)]
     if opening:
         extend(messages, "user", opening)
+    if profile.placement is Placement.TEXT:
+        _tell(messages, tag, rows)
+    else:
+        _show(messages, tag, rows)
+    if closing:
+        in_tool = profile.placement is Placement.TOOL
+        place(messages, Placement.TOOL if in_tool else Placement.USER, closing)
+    return list(messages)
+
+
+def voice_messages(
+    profile: Profile, prompt: str, opening: str, tag: str, rows: Iterable[Message]
+) -> list[JsonObject]:
+    """The conversation as the inner voice has it: user and assistant are swapped, tools appear as text."""
+    messages = [_prompt(profile, prompt)]
+    extend(messages, "user", opening)
+    for row in rows:
+        match _untagged(row.content, tag):
+            case Interrupt() as interrupt:
+                place(messages, profile.placement, frame(interrupt, tag))
+            case ToolCall(_, name, arguments):
+                extend(messages, "user", f"(I call {name} {arguments})")
+            case ToolResponse(_, name, content):
+                extend(messages, "user", f"({name} answers: {content[:MAX_VOICE_CHARACTERS]})")
+            case Text(text) if row.type is MessageType.USER:
+                extend(messages, "assistant", text)
+            case Text(text):
+                # Said even if it is nothing: two lines of the inner voice never become one.
+                extend(messages, "user", text or NO_WORDS)
+            case unreachable:
+                assert_never(unreachable)
+    return list(messages)
+
+
+def _prompt(profile: Profile, text: str) -> dict[str, Json]:
+    return {"role": "system" if profile.system_role else "user", "content": text}
+
+
+def _show(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:
+    """Rows in the roles that they have, each interrupt where it was placed when it was delivered."""
     for row in rows:
         match _untagged(row.content, tag):
             case Interrupt() as interrupt:
@@ -52,33 +103,24 @@ def agent_messages(
                 extend(messages, "user", text)
             case unreachable:
                 assert_never(unreachable)
-    if closing:
-        extend(messages, "user", closing)
-    return list(messages)
 
 
-def voice_messages(prompt: str, opening: str, tag: str, rows: Iterable[Message]) -> list[JsonObject]:
-    """The conversation as the inner voice has it: user and assistant are swapped, tools appear as text."""
-    messages: list[dict[str, Json]] = [
-        {"role": "system", "content": prompt},
-        {"role": "user", "content": opening},
-    ]
+def _tell(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:
+    """Rows as text, in which user and assistant alternate."""
     for row in rows:
         match _untagged(row.content, tag):
             case Interrupt() as interrupt:
-                place(messages, interrupt.placement, frame(interrupt, tag))
+                place(messages, Placement.TEXT, frame(interrupt, tag))
             case ToolCall(_, name, arguments):
-                extend(messages, "user", f"(I call {name} {arguments})")
+                extend(messages, "assistant", f"(I called {name} {arguments})")
             case ToolResponse(_, name, content):
-                extend(messages, "user", f"({name} answers: {content[:MAX_VOICE_CHARACTERS]})")
-            case Text(text) if row.type is MessageType.USER:
-                extend(messages, "assistant", text)
+                extend(messages, "user", f"({name} answered: {content})")
+            case Text(text) if row.type is MessageType.ASSISTANT:
+                extend(messages, "assistant", text or NO_WORDS)
             case Text(text):
-                # Said even if it is nothing: two lines of the inner voice never become one.
-                extend(messages, "user", text or NO_WORDS)
+                extend(messages, "user", text)
             case unreachable:
                 assert_never(unreachable)
-    return list(messages)
 
 
 def words(row: Message, tag: str) -> str:
@@ -133,7 +175,9 @@ def _untagged(content: Content, tag: str) -> Content:
 
 
 def _add_call(message: dict[str, Json], call: ToolCall) -> None:
-    function: JsonObject = {"name": call.name, "arguments": _sendable(call)}
+    # A model may call a tool by a name that no tool has, and no server takes back.
+    name = _NOT_IN_NAMES.sub("_", call.name)[:MAX_NAME_CHARACTERS]
+    function: JsonObject = {"name": name, "arguments": _sendable(call)}
     calls = message.setdefault("tool_calls", [])
     assert isinstance(calls, list)
     calls.append({"id": call.call_id, "type": "function", "function": function})

@@ -94,7 +94,7 @@ class ToolRun:
             delta = TextDelta(place.turn, place.round, place.attempt, speaker, kind, number, words)
             self.wakeups.say(session_id, delta)
 
-        return ToolContext(session_id, progress)
+        return ToolContext(session_id, f"{place.turn}.{place.round}.{call.call_id}", progress)
 
     async def _break_off(
         self, work: Work, waiting: Collection[ToolCall], running: _Running, skipped: str

@@ -1,12 +1,13 @@
 """A session in its holder's hands: the rows as the database has them, and where the turn stands."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
 
 from agent_service.domain import (
+    UNDECIDED,
     Interrupt,
     Json,
     JsonObject,
@@ -15,14 +16,18 @@ from agent_service.domain import (
     MessageId,
     MessageType,
     Place,
+    Placement,
     Portion,
+    Profile,
     Session,
     SessionConfig,
+    Speaker,
     Terms,
     ToolCall,
 )
 from agent_service.loop import conversation
 from agent_service.loop.frame import harmless
+from agent_service.loop.placement import placed
 from agent_service.loop.prompt import system_prompt
 from agent_service.loop.window import UNKNOWN, Window, tokens
 from agent_service.model import ToolSpec
@@ -40,6 +45,8 @@ class Work:
     lease: Lease
     session: Session
     toolbox: Toolbox
+    # What is known of the model of a name.
+    known: Callable[[str], Profile | None]
     # What the newest turn runs with; None before the first.
     terms: Terms | None
     frame_tag: str
@@ -56,17 +63,20 @@ class Work:
     # Of the last safe point: an interrupt posted later has not been met by one.
     revision: int = 0
     window: Window = UNKNOWN
-    tools: tuple[ToolSpec, ...] = field(init=False)
+    offered: tuple[ToolSpec, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tools = _tool_specs(self.terms)
+        self.offered = _tool_specs(self.terms)
 
     @classmethod
-    def of(cls, lease: Lease, snapshot: Snapshot, toolbox: Toolbox) -> "Work":
+    def of(
+        cls, lease: Lease, snapshot: Snapshot, toolbox: Toolbox, known: Callable[[str], Profile | None]
+    ) -> "Work":
         return cls(
             lease,
             snapshot.session,
             toolbox,
+            known,
             snapshot.terms,
             snapshot.frame_tag,
             snapshot.turn_open,
@@ -88,20 +98,67 @@ class Work:
         return self.terms.config if self.terms else self.session.config
 
     @property
+    def models(self) -> frozenset[str]:
+        """The names of those that the open turn runs with, or the next one will."""
+        config = self.config if self.turn_open else self.session.config
+        voice = () if config.disable_inner_voice else (config.inner_voice_model or config.model,)
+        return frozenset((config.model, *voice))
+
+    def model(self, speaker: Speaker) -> str:
+        """The name of the model that speaks."""
+        of_voice = self.config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
+        return of_voice or self.config.model
+
+    @property
     def goal(self) -> str:
         return self.terms.goal if self.terms else self.session.goal
 
+    @property
+    def profile(self) -> Profile:
+        """How the agent's model is shown the conversation."""
+        return (self.terms and self.terms.profile) or UNDECIDED
+
+    @property
+    def voice_profile(self) -> Profile:
+        return (self.terms and self.terms.voice_profile) or UNDECIDED
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """What the agent's model is offered."""
+        return () if self.profile.placement is Placement.TEXT else self.offered
+
     def next_terms(self, now: Session) -> Terms:
-        """What a turn that starts now runs with. What the model was told stays, as long as the goal does."""
-        before = self.terms
-        notes = before.notes if before else ()
+        """What a turn that starts now runs with. What the model was told stays, as long as the goal and the
+        place of interrupts do."""
+        before, profile = self.terms, self.known(now.config.model)
+        notes, announced = before.notes if before else (), profile.placement if profile else None
         prompt = (
             before.system_prompt
-            if before and before.goal == now.goal
-            else system_prompt(now.goal, self.frame_tag, notes)
+            if before and (before.goal, before.announced) == (now.goal, announced)
+            else system_prompt(now.goal, self.frame_tag, notes, announced)
         )
         specs = _stored(self.toolbox.specs(now.config.tools), self.frame_tag)
-        return Terms(now.goal, now.config, prompt, specs, notes)
+        voice_profile = self.known(now.config.inner_voice_model or now.config.model)
+        return Terms(now.goal, now.config, prompt, specs, notes, announced, profile, voice_profile)
+
+    def terms_with(self, name: str, profile: Profile) -> Terms:
+        """What the turn runs with, and this profile of one of its models."""
+        assert self.terms, "a turn has begun"
+        of_agent, of_voice = self.model(Speaker.ASSISTANT) == name, self.model(Speaker.INNER_VOICE) == name
+        return replace(
+            self.terms,
+            profile=profile if of_agent else self.terms.profile,
+            voice_profile=profile if of_voice else self.terms.voice_profile,
+        )
+
+    def decided_terms(self) -> Terms:
+        """What the turn runs with, and what is known by now of models of which nothing was."""
+        assert self.terms, "a turn has begun"
+        return replace(
+            self.terms,
+            profile=self.terms.profile or self.known(self.model(Speaker.ASSISTANT)),
+            voice_profile=self.terms.voice_profile or self.known(self.model(Speaker.INNER_VOICE)),
+        )
 
     def admit(self, due: Sequence[Interrupt]) -> Portion:
         """How many of the interrupts that are due go into the next request."""
@@ -154,16 +211,19 @@ class Work:
         return self.context_tokens + sum(tokens(conversation.words(row, self.frame_tag)) for row in newer)
 
     def messages(self) -> list[JsonObject]:
-        return conversation.agent_messages(
-            self.terms.system_prompt if self.terms else "", self.frame_tag, self.rows
-        )
+        return self.messages_of(self.rows)
+
+    def messages_of(self, rows: Iterable[Message]) -> list[JsonObject]:
+        """The agent's conversation, as if there were only these rows."""
+        prompt = self.terms.system_prompt if self.terms else ""
+        return conversation.agent_messages(self.profile, prompt, self.frame_tag, rows)
 
     def enter(self, point: SafePoint) -> None:
         """Go on from a safe point with what was delivered there."""
         self.turn_open, self.place = True, point.place
         self.revision, self.interrupted = point.revision, point.interrupted
         if point.terms:
-            self.terms, self.tools = point.terms, _tool_specs(point.terms)
+            self.terms, self.offered = point.terms, _tool_specs(point.terms)
         self.append(point.rows)
         self.unseen.extend(row.message_id for row in point.rows if row.type is MessageType.SYSTEM)
 
@@ -171,6 +231,13 @@ class Work:
         self.rows.extend(rows)
         if self.rows:
             self.next_position = max(self.next_position, self.rows[-1].position + 1)
+
+    def place_again(self, terms: Terms) -> None:
+        """Go on with the profiles of these terms: what no model has seen is placed as what comes."""
+        self.terms, unseen = terms, set(self.unseen)
+        self.rows = [
+            placed(row, self.profile.placement) if row.message_id in unseen else row for row in self.rows
+        ]
 
     def compact(self, summary: Message, count: int, terms: Terms) -> None:
         """Let a summary stand for the first so many rows."""

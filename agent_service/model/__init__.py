@@ -9,6 +9,7 @@ from agent_service.model.protocol import (
     Reply,
     ReplyFold,
     Request,
+    Served,
     ToolCallPiece,
     ToolSpec,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Reply",
     "ReplyFold",
     "Request",
+    "Served",
     "ToolCallPiece",
     "ToolSpec",
 ]

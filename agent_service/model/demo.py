@@ -4,9 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator
 
-from agent_service.domain import ToolCall, Usage
+from agent_service.domain import Placement, ToolCall, Usage
 from agent_service.model.demo_script import Speech, speak
-from agent_service.model.protocol import Chunk, Request, ToolCallPiece
+from agent_service.model.protocol import Chunk, Request, Served, ToolCallPiece
 
 # As long as that of a small server, in its tokens, which are words.
 CONTEXT_WINDOW = 16_384
@@ -35,8 +35,15 @@ class DemoModel:
                 await asyncio.sleep(pause_seconds * self._pace)
             yield chunk
 
+    @property
+    def served(self) -> Served:
+        return Served("", "demo", Placement.SYSTEM)
+
     async def context_window(self) -> int | None:
         return CONTEXT_WINDOW
+
+    async def render(self, request: Request) -> str | None:
+        return None
 
 
 def _performance(request: Request, speech: Speech) -> Iterator[tuple[float, Chunk]]:

@@ -5,7 +5,7 @@ in words that are read back here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from agent_service.domain import JsonObject
@@ -14,6 +14,7 @@ from agent_service.model.protocol import SUMMARY_MARK
 MAX_QUOTE_CHARACTERS = 120
 
 _OPENING = re.compile(r"\[((?:operator|user|service|cron|webhook|agent)(?::[^\]\s]+)?)\] ?(.*)")
+_FRAME = re.compile(r"<interrupt-(\w+)>\n.*?\n</interrupt-\1>", re.DOTALL)
 # What the frame of an interrupt says of itself.
 _FRAME_LINE = re.compile(r"<|\[\d+ more wait|\[cut here: ")
 _FACT = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+(?=\s|$)")
@@ -74,6 +75,36 @@ class Situation:
             order = self.new_orders[-1]
             return Situation(self.turn, self.over, order=order, order_turn=self.turn)
         return replace(self, steps_done=self.steps_done + 1, heard=())
+
+
+def apart(conversation: Sequence[JsonObject]) -> list[JsonObject]:
+    """The conversation with every interrupt, and the request for a summary, in a message of its own, wherever
+    it was put."""
+    return [part for message in conversation for part in _parts(message)]
+
+
+def _parts(message: JsonObject) -> Iterator[JsonObject]:
+    role, text, request = message.get("role"), content(message), ""
+    if role not in ("user", "tool"):
+        yield message
+        return
+    if role == "tool":
+        text, mark, rest = text.partition(SUMMARY_MARK)
+        request = mark + rest
+    end = 0
+    for frame in _FRAME.finditer(text):
+        yield from _said(message, text[end : frame.start()])
+        yield {"role": "system", "content": frame[0]}
+        end = frame.end()
+    yield from _said(message, text[end:])
+    if request:
+        yield {"role": "user", "content": request}
+
+
+def _said(message: JsonObject, text: str) -> Iterator[JsonObject]:
+    """This part of what a message says, if it is any."""
+    if text.strip():
+        yield {**message, "content": text.strip()}
 
 
 def situation(conversation: Sequence[JsonObject], agent: str) -> Situation:

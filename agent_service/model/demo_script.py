@@ -12,6 +12,7 @@ from agent_service.domain import JsonObject, ToolCall
 from agent_service.model.demo_memory import (
     Heard,
     Situation,
+    apart,
     asks_for_summary,
     content,
     quoted,
@@ -38,7 +39,7 @@ class Speech:
 
 
 def speak(request: Request) -> Speech:
-    prompt, conversation = request.messages[0], request.messages[1:]
+    prompt, conversation = request.messages[0], apart(request.messages[1:])
     if INNER_VOICE_MARK in content(prompt):
         return Speech(_inner_voice(situation(conversation, agent="user")))
     if asks_for_summary(conversation):

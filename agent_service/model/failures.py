@@ -54,8 +54,9 @@ class Failures:
         if status == _TOO_LARGE or _overflows(said, error.body):
             return ModelError(RoundFailure.CONTEXT_OVERFLOW, detail)
         if wire.is_busy(status):
-            return unavailable(detail, _retry_after_seconds(error.response.headers.get("retry-after", "")))
-        return ModelError(RoundFailure.MODEL_REFUSED, detail)
+            retry_after = _retry_after_seconds(error.response.headers.get("retry-after", ""))
+            return unavailable(detail, retry_after, status)
+        return ModelError(RoundFailure.MODEL_REFUSED, detail, status=status)
 
     def _advice(self, status: int) -> str:
         """Where to look, for what is wrong with the configuration as a rule."""
@@ -91,8 +92,10 @@ class Failures:
         return storable(" ".join(said.split())[:MAX_DETAIL_CHARACTERS])
 
 
-def unavailable(detail: str, retry_after_seconds: float | None = None) -> ModelError:
-    return ModelError(RoundFailure.MODEL_UNAVAILABLE, detail, retry_after_seconds)
+def unavailable(
+    detail: str, retry_after_seconds: float | None = None, status: int | None = None
+) -> ModelError:
+    return ModelError(RoundFailure.MODEL_UNAVAILABLE, detail, retry_after_seconds, status)
 
 
 def no_single_model(offered: list[str]) -> ModelError:

@@ -9,11 +9,13 @@ from contextlib import suppress
 from httpx2 import Response
 from openai import APIConnectionError, AsyncOpenAI, AsyncStream, Timeout
 
+from agent_service.domain import Placement
 from agent_service.model import wire
 from agent_service.model.context_window import ContextWindow
 from agent_service.model.failures import Failures, no_single_model, no_stream
-from agent_service.model.protocol import Chunk, Request
+from agent_service.model.protocol import Chunk, Request, Served
 from agent_service.model.reading import Reading
+from agent_service.model.rendering import Rendering
 from agent_service.settings import ModelConfig, SettingsError
 
 MAX_REPLY_BYTES = 1024 * 1024
@@ -54,9 +56,21 @@ class OpenAIModel:
             max_retries=0,
         )
         self._window = ContextWindow(self._client, config.context_window)
+        self._rendering = Rendering(self._client, self._failures)
+        placement = None if config.placement == "auto" else Placement(config.placement)
+        self._served = Served(config.base_url, config.model, placement)
+
+    @property
+    def served(self) -> Served:
+        return self._served
 
     async def context_window(self) -> int | None:
         return await self._window.tokens(self._model)
+
+    async def render(self, request: Request) -> str | None:
+        with self._failures.told():
+            model = await self._model_name()
+        return await self._rendering.prompt(model, request)
 
     async def close(self) -> None:
         await self._client.close()
@@ -73,7 +87,8 @@ class OpenAIModel:
                         break
                 for chunk in await self._rest(coming, reply):
                     yield chunk
-        reply.end(await self.context_window() if reply.is_cut else None)
+        if not (reply.is_cut and request.max_tokens):
+            reply.end(await self.context_window() if reply.is_cut else None)
 
     async def _rest(self, coming: AsyncIterator[object], reply: Reading) -> list[Chunk]:
         """What follows the end of a reply: usage figures, unless the server leaves off or just stays."""

@@ -4,22 +4,41 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent_service.domain import JsonObject, RoundFailure, ToolCall, Usage, new_id
+from agent_service.domain import JsonObject, Placement, RoundFailure, ToolCall, Usage, new_id
 
 # The system prompt of every inner voice request holds this, which tells it from a request of the agent.
 INNER_VOICE_MARK = "You are the inner voice"
-# A compaction request is the agent's conversation and one more user message, which begins with this.
+# A compaction request is the agent's conversation and one more user message, which begins with this. Where
+# servers take no such message after a tool's response, it stands at the end of that.
 SUMMARY_MARK = "Write a summary of the work so far"
 # What a call is called that a model gave no name.
 UNNAMED = "unnamed"
 
 
+# What servers answer to a request that they, or a model's chat template, can make nothing of.
+_OF_THE_REQUEST = frozenset({400, 422, 500})
+
+
 class ModelError(Exception):
     """The request came to nothing. The text is for people: it never holds a secret or a traceback."""
 
-    def __init__(self, reason: RoundFailure, detail: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: RoundFailure,
+        detail: str,
+        retry_after_seconds: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        """The status is that of the server's answer, if it gave one."""
         super().__init__(detail)
-        self.reason, self.detail, self.retry_after_seconds = reason, detail, retry_after_seconds
+        self.reason, self.detail = reason, detail
+        self.retry_after_seconds, self.status = retry_after_seconds, status
+
+    @property
+    def blames_request(self) -> bool:
+        """Whether it may be for the messages that the request was refused. A template that fails is told like
+        a server that fails: only the same request without something shows what was in the way."""
+        return self.reason is not RoundFailure.CONTEXT_OVERFLOW and self.status in _OF_THE_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +52,12 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Messages and tools in the form of the chat completions API, in order."""
+    """Messages and tools in the form of the chat completions API, in order. A reply that is cut after so many
+    tokens, where a number is given, is whole."""
 
     messages: Sequence[JsonObject]
     tools: Sequence[ToolSpec] = ()
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +83,19 @@ class Chunk:
     begun: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which model of which server, and where interrupts go in its requests if that is not to be found out."""
+
+    server: str
+    model: str
+    placement: Placement | None = None
+
+
 class Model(Protocol):
+    @property
+    def served(self) -> Served: ...
+
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Ask, and yield the reply as it comes. A stream that ends without an error is a whole reply.
 
@@ -75,6 +108,11 @@ class Model(Protocol):
 
         Never raises and never takes long: a server is asked until it has answered once.
         """
+        ...
+
+    async def render(self, request: Request) -> str | None:
+        """The prompt that the server makes of a request, without answering it; None where it has no way to
+        show that. Raises ModelError as a stream would."""
         ...
 
 

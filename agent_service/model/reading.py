@@ -53,7 +53,7 @@ class Reading:
 
     def end(self, window_tokens: int | None) -> None:
         """Raises ModelError unless the reply is whole. Where the window or what is used of it is not known, a
-        reply that was cut at its length is taken to have filled it: no request asks for a length."""
+        reply that was cut at its length is taken to have filled it: the request asked for no length."""
         reason = self._finish_reason
         if not reason or reason in _GIVEN_UP:
             detail = "the model server broke off before the end of the reply"

@@ -102,12 +102,15 @@ class Event:
 
 def body(model: str, request: Request) -> dict[str, object]:
     """The body of a streaming request."""
-    fields: dict[str, object] = {
-        "model": model,
-        "messages": request.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    fields: dict[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
+    if request.max_tokens:
+        fields["max_tokens"] = request.max_tokens
+    return conversation(model, request) | fields
+
+
+def conversation(model: str, request: Request) -> dict[str, object]:
+    """What a prompt is made of."""
+    fields: dict[str, object] = {"model": model, "messages": request.messages}
     # Some servers refuse an empty list.
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]

@@ -59,14 +59,14 @@ WHERE session_id = ANY ($1::uuid[]) AND type = 'system' AND position IS NULL AND
 _INSERT = """
 INSERT INTO messages (session_id, message_id, type, source, principal, text, notification_type, subject,
                       data_json, delivery, coalesce_key, expire_time, request_id, digest,
-                      posted_at, posted_revision)
+                      hops, posted_at, posted_revision)
 SELECT i.session_id, i.message_id, 'system', source, principal, text, notification_type, subject, data_json,
-       delivery, coalesce_key, expire_time, request_id, digest, posted_at, posted_revision
+       delivery, coalesce_key, expire_time, request_id, digest, hops, posted_at, posted_revision
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::bytea[], $14::timestamptz[],
-            $15::bigint[])
+            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::bytea[], $14::int[],
+            $15::timestamptz[], $16::bigint[])
      AS i (session_id, message_id, source, principal, text, notification_type, subject, data_json,
-           delivery, coalesce_key, expire_time, request_id, digest, posted_at, posted_revision)"""
+           delivery, coalesce_key, expire_time, request_id, digest, hops, posted_at, posted_revision)"""
 
 # A lone deposit that cannot replace, expire or be one too many only appends. A request id used before breaks
 # the unique index, and nothing of it happens.
@@ -79,8 +79,8 @@ WITH free AS (
     RETURNING s.revision, clock_timestamp() AS now
 ), inserted AS (
     INSERT INTO messages (session_id, message_id, type, source, principal, text, notification_type, subject,
-                          data_json, delivery, request_id, digest, posted_at, posted_revision)
-    SELECT $1, $2, 'system', $3, $4, $5, $6, $7, $8, $9, $10, $11, now, revision FROM held
+                          data_json, delivery, request_id, digest, hops, posted_at, posted_revision)
+    SELECT $1, $2, 'system', $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, now, revision FROM held
 ), recorded AS (
     INSERT INTO events (session_id, revision, create_time, type, message_id)
     SELECT $1, revision, now, 'interrupt_posted', $2 FROM held
@@ -193,6 +193,7 @@ class Deposits:
                     deposit.request_id,
                     deposit.digest,
                     least,
+                    deposit.hops,
                 )
         except asyncpg.UniqueViolationError:
             return None
@@ -274,6 +275,7 @@ async def _write(connection: Hot, book: Book) -> None:
         [row.expire_time for row, _ in new],
         [deposit.request_id for _, deposit in new],
         [deposit.digest for _, deposit in new],
+        [deposit.hops for _, deposit in new],
         [row.posted.time for row, _ in new],
         [row.posted.revision for row, _ in new],
     )

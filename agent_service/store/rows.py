@@ -25,6 +25,7 @@ from agent_service.domain import (
     Notification,
     Nudge,
     Placement,
+    Profile,
     RoundFailed,
     RoundFailure,
     RoundStarted,
@@ -82,7 +83,7 @@ READING_COLUMNS = (
 
 # What the newest turn runs with.
 TERMS_COLUMNS = """coalesce(turn_goal, goal) AS turn_goal, coalesce(turn_config, config) AS turn_config,
-    system_prompt, tool_specs, notes"""
+    system_prompt, tool_specs, notes, announced, profile, voice_profile"""
 
 
 def session(row: Row) -> Session:
@@ -102,7 +103,7 @@ def session(row: Row) -> Session:
 
 def terms(row: Row) -> Terms | None:
     """The columns of the terms; None before the first turn."""
-    prompt = get(row, "system_prompt", str, None)
+    prompt, announced = get(row, "system_prompt", str, None), get(row, "announced", str, None)
     if prompt is None:
         return None
     return Terms(
@@ -111,7 +112,22 @@ def terms(row: Row) -> Terms | None:
         prompt,
         get(row, "tool_specs", str),
         tuple(get(row, "notes", list)),
+        Placement(announced) if announced else None,
+        profile(row, "profile"),
+        profile(row, "voice_profile"),
     )
+
+
+def profile(row: Row, name: str) -> Profile | None:
+    """The profile in a column."""
+    stored = get(row, name, dict, None)
+    return Profile(Placement(stored["placement"]), get(stored, "system_role", bool)) if stored else None
+
+
+def profile_fields(profile: Profile | None) -> JsonObject | None:
+    if profile is None:
+        return None
+    return {"placement": profile.placement.value, "system_role": profile.system_role}
 
 
 def reading(row: Row) -> SessionReading:

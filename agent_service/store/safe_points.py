@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent_service.domain import (
+    UNDECIDED,
     Delivery,
     EventType,
     Interrupt,
@@ -34,6 +35,8 @@ from agent_service.store.rows import (
     config_fields,
     get,
     interrupt,
+    profile,
+    profile_fields,
     session,
     session_fields,
 )
@@ -43,7 +46,7 @@ NEXT_ROUND_MODES = frozenset({Delivery.NEXT_ROUND, Delivery.IMMEDIATE})
 ALL_MODES = frozenset(Delivery)
 
 _LOCK = f"""
-SELECT {SESSION_COLUMNS}, outstanding, round, attempt, interrupted, round - rounds_from AS rounds,
+SELECT {SESSION_COLUMNS}, outstanding, round, attempt, interrupted, profile, round - rounds_from AS rounds,
        input_tokens + output_tokens - tokens_from AS tokens,
        due_at <= clock_timestamp() AS due, clock_timestamp() AS now
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3
@@ -82,7 +85,8 @@ WHERE session_id = $1"""
 _OPEN_TURN = """
 UPDATE sessions
 SET turn = $2, turn_open = true, rounds_from = 0,
-    turn_goal = $3, turn_config = $4, system_prompt = $5, tool_specs = $6, notes = $7
+    turn_goal = $3, turn_config = $4, system_prompt = $5, tool_specs = $6, notes = $7,
+    announced = $8, profile = $9, voice_profile = $10
 WHERE session_id = $1"""
 
 _RELEASE = f"""
@@ -127,6 +131,8 @@ class _Held:
     place: Place
     next_position: int
     interrupted: bool
+    # Where interrupts go that are delivered here.
+    placement: Placement
     # Of this turn, and since the session was last resumed.
     rounds: int
     tokens: int
@@ -181,8 +187,10 @@ class SafePoints:
                 return None
             held.place, held.interrupted = Place(held.place.turn + 1, 0, 1), False
             held.ledger.record(EventType.TURN_STARTED, data={"turn": held.place.turn})
+            opening = terms(held.session)
+            held.placement = (opening.profile or UNDECIDED).placement
             await self._deliver(connection, held, waiting, admit)
-            await _open_turn(connection, held, opening := terms(held.session))
+            await _open_turn(connection, held, opening)
             return replace(await _advance(connection, held), terms=opening)
 
     async def begin_voice_again(self, lease: Lease, next_position: int, admit: Admission) -> SafePoint | None:
@@ -262,6 +270,7 @@ class SafePoints:
                     Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
                     next_position,
                     get(row, "interrupted", bool),
+                    (profile(row, "profile") or UNDECIDED).placement,
                     get(row, "rounds", int),
                     get(row, "tokens", int),
                     opened(row),
@@ -284,7 +293,7 @@ class SafePoints:
                 position=held.next_position + n,
                 turn=held.place.turn,
                 round=held.place.round,
-                placement=Placement.SYSTEM,
+                placement=held.placement,
                 render_version=self._render_version,
                 shown_bytes=portion.shown_bytes,
                 # The last one tells of the others.
@@ -305,7 +314,7 @@ class SafePoints:
             [row.delivered.revision for row in delivered if row.delivered],
             held.place.turn,
             held.place.round,
-            Placement.SYSTEM.value,
+            held.placement.value,
             self._render_version,
             portion.shown_bytes,
             [row.left_waiting for row in delivered],
@@ -338,6 +347,9 @@ async def _open_turn(connection: Hot, held: _Held, terms: Terms) -> None:
         terms.system_prompt,
         terms.tool_specs_json,
         terms.notes,
+        terms.announced.value if terms.announced else None,
+        profile_fields(terms.profile),
+        profile_fields(terms.voice_profile),
     )
 
 

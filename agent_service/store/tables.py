@@ -58,6 +58,11 @@ sessions = Table(
     Column("system_prompt", Text),
     Column("tool_specs", Text),
     Column("notes", JSONB, nullable=False, server_default=text("'[]'")),
+    # The place of interrupts that the system prompt names.
+    Column("announced", String(16)),
+    # Of the agent's model and its inner voice's; NULL where nobody knows yet.
+    Column("profile", JSONB),
+    Column("voice_profile", JSONB),
     Column("frame_tag", String(32), nullable=False),
     _count("revision", BigInteger),
     Column("next_position", BigInteger, nullable=False, server_default=text("1")),
@@ -98,6 +103,7 @@ Index(
     unique=True,
     postgresql_where=text("request_id IS NOT NULL"),
 )
+Index("sessions_display_name", sessions.c.display_name, postgresql_where=text("display_name <> ''"))
 Index("sessions_due", sessions.c.due_at, postgresql_where=text(f"{_UNHELD} AND due_at IS NOT NULL"))
 Index("sessions_waiting", sessions.c.session_id, postgresql_where=text(f"{_UNHELD} AND outstanding > 0"))
 Index("sessions_suspect", sessions.c.session_id, postgresql_where=text("attempts >= 2"))
@@ -148,6 +154,8 @@ messages = Table(
     # How many bytes of an interrupt are shown (NULL: all), and how many more were due and did not fit.
     Column("shown_bytes", Integer),
     Column("left_waiting", Integer),
+    # How many agents have passed it on, one to the next; 0 from outside.
+    _count("hops"),
     CheckConstraint(
         "type IN ('user', 'assistant', 'tool_call', 'tool_response', 'system', 'summary')",
         name="messages_type",
@@ -203,4 +211,16 @@ replicas = Table(
     Column("replica_id", Uuid, primary_key=True),
     Column("address", Text, nullable=False),
     _time("lease_until", nullable=False),
+)
+
+# What was found out about models. They are kept for ever: a server may come back.
+model_profiles = Table(
+    "model_profiles",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("template", Text, primary_key=True),
+    Column("profile", JSONB, nullable=False),
+    Column("evidence", String(16), nullable=False),
+    _time("found_at", nullable=False),
 )

@@ -120,11 +120,11 @@ _APPEND_ANSWER = _append(
 
 # The summary belongs to the last reply that it covers or follows, whatever the turn has come to.
 _COMPACT = _append(
-    more_sets=", system_prompt = $20, notes = $21::jsonb, context_tokens = 0",
+    more_sets=", system_prompt = $20, notes = $21::jsonb, announced = $22, context_tokens = 0",
     more_columns=", covers_through_position",
     more_values=", $19::bigint",
     event="'compacted'",
-    data="jsonb_build_object('handled_interrupts', $22::int, 'cut', $23::bool)",
+    data="jsonb_build_object('handled_interrupts', $23::int, 'cut', $24::bool)",
 )
 
 # The newest interrupts of a transcript up to a position, and how many there are.
@@ -299,6 +299,7 @@ class Transcript:
             made.covers_through_position,
             made.terms.system_prompt,
             made.terms.notes,
+            made.terms.announced.value if made.terms.announced else None,
             made.handled_interrupts,
             made.cut,
         )

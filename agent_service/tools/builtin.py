@@ -1,4 +1,4 @@
-"""The tools that every agent can have."""
+"""The tools that agents have unless they are told otherwise."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError

@@ -18,7 +18,7 @@ class ToolOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What may be done with a running tool."""
+    """What may be done with a tool."""
 
     # How long it may take; None: as long as the service lets any tool.
     timeout_seconds: float | None = None
@@ -26,6 +26,8 @@ class Traits:
     cancellable: bool = False
     # Safe to run again after a crash that left its outcome unknown.
     repeatable: bool = False
+    # Only sessions that name it have it, of the tools that are built in.
+    by_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class ToolContext:
     """For whom a tool runs."""
 
     session_id: SessionId
+    # Tells the call from every other of the session; the same when it is run again after a crash.
+    call_key: str
     # Shows those who watch how far the tool has come. The model is not told, and nothing keeps it.
     progress: Callable[[str], None]
 

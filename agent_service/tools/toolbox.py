@@ -50,9 +50,10 @@ class Toolbox:
         await asyncio.gather(*(one.ready() for one in self._sets if one.name in names))
 
     def specs(self, names: Collection[str]) -> tuple[ToolSpec, ...]:
-        """The tools of these names, those that are built in for no name, and all that the sets of these
-        names offer at present."""
-        built_in = (tool for name, tool in self._tools.items() if name in (names or self._tools))
+        """The tools of these names, and all that the sets of these names offer at present. Without a name:
+        those that are built in, but the ones that have to be named."""
+        usual = {name for name, tool in self._tools.items() if not tool.traits.by_name}
+        built_in = (tool for name, tool in self._tools.items() if name in (names or usual))
         of_sets = (tool for one in self._sets if one.name in names for tool in one.tools)
         return tuple(tool.spec for tool in (*built_in, *of_sets))
 

@@ -5,9 +5,10 @@ import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent_service.domain import JsonObject, Lease, ReplicaId, RoundFailure, SessionId, Usage
+from agent_service.domain import JsonObject, Lease, Placement, ReplicaId, RoundFailure, SessionId, Usage
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
+from agent_service.loop.profiles import Profiles
 from agent_service.model import (
     INNER_VOICE_MARK,
     SUMMARY_MARK,
@@ -15,6 +16,7 @@ from agent_service.model import (
     Model,
     ModelError,
     Request,
+    Served,
     ToolCallPiece,
 )
 from agent_service.tools import Tool, Toolbox
@@ -52,8 +54,17 @@ def calls(*names: str, arguments: str = "{}", text: str = "") -> Script:
     return pieces
 
 
+class TakesSystemMessages:
+    """What most models of tests are: where their interrupts go, nobody has to find out."""
+
+    served = Served("", "scripted", Placement.SYSTEM)
+
+    async def render(self, request: Request) -> str | None:
+        return None
+
+
 @dataclass
-class ScriptedModel:
+class ScriptedModel(TakesSystemMessages):
     """Plays one script for each request: of the agent in order, of the inner voice while there are any, then
     always the same line."""
 
@@ -101,6 +112,7 @@ def agent(
         store.transcript,
         store.safe_points,
         lambda name: model,
+        Profiles(lambda name: model, store.model_profiles),
         Toolbox([*builtin_tools(), *tools], max_output_bytes=1000, timeout_seconds=60),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),

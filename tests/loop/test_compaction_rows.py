@@ -15,6 +15,7 @@ from agent_service.loop.work import REPLY_TYPES
 from tests.loop.checks import check_requests
 from tests.loop.story import TAG, Story, interrupt
 from tests.loop.test_conversation import few_examples, innocent, prefixes, stories
+from tests.support import IN_PLACE
 
 any_story = given(stories(innocent))
 
@@ -58,7 +59,7 @@ def test_a_cut_is_at_the_boundary_of_a_round(story: Story) -> None:
         for keep_reply in (True, False):
             count = covered_rows(rows, keep_reply)
             for part in (rows[:count], rows[count:]):
-                check_requests([agent_messages("", TAG, part)])
+                check_requests([agent_messages(IN_PLACE, "", TAG, part)])
                 assert not open_calls(part)
 
 
@@ -109,7 +110,7 @@ def test_the_newest_of_rows_begin_at_a_boundary_and_fit(story: Story, max_tokens
         found = newest(rows, max_tokens, TAG)
         assert found == rows[len(rows) - len(found) :]
         assert sum(tokens(words(row, TAG)) for row in found) <= max_tokens
-        check_requests([agent_messages("", TAG, found)])
+        check_requests([agent_messages(IN_PLACE, "", TAG, found)])
 
 
 @few_examples

@@ -28,16 +28,17 @@ from agent_service.loop.conversation import (
 )
 from agent_service.loop.frame import frame
 from tests.loop.story import TAG, Story, interrupt
+from tests.support import IN_PLACE
 
 View = Callable[[Sequence[Message]], list[JsonObject]]
 
 
 def as_agent(rows: Sequence[Message]) -> list[JsonObject]:
-    return agent_messages("You are an agent.", TAG, rows)
+    return agent_messages(IN_PLACE, "You are an agent.", TAG, rows)
 
 
 def as_voice(rows: Sequence[Message]) -> list[JsonObject]:
-    return voice_messages("You are its inner voice.", "I am ready.", TAG, rows)
+    return voice_messages(IN_PLACE, "You are its inner voice.", "I am ready.", TAG, rows)
 
 
 both_views = pytest.mark.parametrize("view", [as_agent, as_voice])
@@ -355,11 +356,11 @@ def test_a_summary_is_said_to_both_by_the_other_one_with_what_follows() -> None:
 
 def test_the_user_may_say_something_before_and_after_everything(lamp: Story) -> None:
     plain = as_agent(lamp.rows)
-    said = agent_messages("You are an agent.", TAG, lamp.rows, "Before.", "After.")
+    said = agent_messages(IN_PLACE, "You are an agent.", TAG, lamp.rows, "Before.", "After.")
     assert said[1] == {"role": "user", "content": "Before.\n\nLight the lamp."}
     assert said[2:-1] == plain[2:]
     assert said[-1] == {"role": "user", "content": "After."}
-    assert agent_messages("You are an agent.", TAG, [], "Before.", "After.")[1:] == [
+    assert agent_messages(IN_PLACE, "You are an agent.", TAG, [], "Before.", "After.")[1:] == [
         {"role": "user", "content": "Before.\n\nAfter."}
     ]
 
@@ -370,10 +371,25 @@ def test_what_is_said_after_everything_only_adds_at_the_end(story: Story) -> Non
     """So that a server has the beginning of such a request at hand."""
     for rows in prefixes(story):
         *settled, last = as_agent(rows)
-        closed = agent_messages("You are an agent.", TAG, rows, closing="After.")
+        closed = agent_messages(IN_PLACE, "You are an agent.", TAG, rows, closing="After.")
         assert closed[: len(settled)] == settled
         assert str(closed[len(settled)]["content"]).startswith(str(last["content"]))
 
 
 def test_nothing_is_open_in_an_empty_transcript() -> None:
     assert open_calls([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"), [("now", "now"), ("what time?", "what_time_"), ("x" * 99, "x" * 64)]
+)
+def test_a_name_that_no_server_takes_back_is_changed(name: str, sent: str) -> None:
+    story = Story()
+    story.begin_turn()
+    story.user("Go on.")
+    story.begin_round()
+    story.reply("", ToolCall("a", name, "{}"))
+    (call,) = calls_of(as_agent(story.rows)[-1])
+    message = as_agent(story.rows)[-1]
+    assert call == "a"
+    assert f'"{sent}"' in json.dumps(message)

@@ -14,7 +14,7 @@ from agent_service.loop.tool_run import CANCELLED, MAX_PARALLEL, SKIPPED, ToolRu
 from agent_service.loop.work import Work
 from agent_service.model import ToolSpec
 from agent_service.tools import Tool, Toolbox, ToolContext, ToolOutcome, Traits
-from tests.support import Store, call, open_store, until, until_blocked
+from tests.support import Store, call, in_place, open_store, until, until_blocked
 from tests.tools.held import Held
 
 CANCELLABLE = Traits(cancellable=True)
@@ -53,7 +53,9 @@ class Reply:
         await self.store.nudge(self.session_id, "Stop.", delivery=delivery)
 
     async def next_holder(self) -> Work:
-        return Work.of(self.work.lease, await self.store.transcript.load(self.work.lease), self.toolbox)
+        return Work.of(
+            self.work.lease, await self.store.transcript.load(self.work.lease), self.toolbox, in_place
+        )
 
     async def answers(self) -> list[tuple[str, str]]:
         """The responses in the transcript, by call and content."""
@@ -75,8 +77,8 @@ async def reply(store: Store, tools: Sequence[Tool]) -> Reply:
     turn = await store.open_turn(session_id)
     rows = [call(name, name) for name in names]
     await store.transcript.append_reply(turn.lease, turn.next_position, turn.place, rows, Usage())
-    work = Work.of(turn.lease, await store.transcript.load(turn.lease), toolbox)
-    work.tools = toolbox.specs(names)
+    work = Work.of(turn.lease, await store.transcript.load(turn.lease), toolbox, in_place)
+    work.offered = toolbox.specs(names)
     return Reply(store, session_id, toolbox, work)
 
 

@@ -5,6 +5,7 @@ import asyncio
 from agent_service.domain import DeltaKind, JsonObject, NewSession, SessionConfig, SessionId, TextDelta
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
+from agent_service.loop.profiles import Profiles
 from agent_service.model import Model, ToolSpec
 from agent_service.tools import Toolbox, ToolContext, ToolOutcome, Traits
 from agent_service.tools.builtin import builtin_tools
@@ -39,6 +40,7 @@ def agent(store: Store, model: Model, light: Light) -> Agent:
         store.transcript,
         store.safe_points,
         lambda name: model,
+        Profiles(lambda name: model, store.model_profiles),
         Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60, sets=[light]),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),

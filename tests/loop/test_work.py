@@ -21,7 +21,7 @@ from agent_service.model import ToolSpec
 from agent_service.store.safe_points import SafePoint
 from agent_service.tools import Tool, Toolbox, ToolContext, ToolOutcome, Traits
 from agent_service.tools.builtin import builtin_tools
-from tests.support import Store, assistant, call, response, user
+from tests.support import Store, assistant, call, in_place, response, user
 
 
 class Light:
@@ -43,7 +43,7 @@ def toolbox(*tools: Tool) -> Toolbox:
 
 
 async def hold(store: Store, lease: Lease, tools: Toolbox) -> Work:
-    return Work.of(lease, await store.transcript.load(lease), tools)
+    return Work.of(lease, await store.transcript.load(lease), tools, in_place)
 
 
 async def begin_turn(store: Store, session_id: SessionId) -> Work:

@@ -12,6 +12,7 @@ from agent_service.store import (
     interrupts,
     leases,
     ledger,
+    peers,
     safe_points,
     sessions,
     streams,
@@ -87,6 +88,8 @@ STATEMENTS = {
     "sweep: read what has expired": interrupts._EXPIRED,
     "find the last words": sessions._LAST_WORDS,
     "find the outstanding": sessions._OUTSTANDING,
+    "find a peer": peers._NAMED,
+    "count the hops": peers._HOPS,
 }
 
 
@@ -112,6 +115,8 @@ INDEXES = {
     "list interrupts": {"messages_request_id"},
     "cancel: lock": {"messages_interrupt_id"},
     "sweep: lock": {"messages_expiring"},
+    "find a peer": {"sessions_display_name"},
+    "count the hops": {"messages_request_id"},
 }
 
 

@@ -9,7 +9,7 @@ from agent_service.tools import ToolContext, ToolOutcome, Traits
 
 UNDECLARED = Traits()
 # For tools that need none.
-CONTEXT = ToolContext(SessionId(uuid4()), lambda progress: None)
+CONTEXT = ToolContext(SessionId(uuid4()), "1.1.call", lambda progress: None)
 
 
 class Held:

@@ -6,6 +6,7 @@ from agent_service.domain import ToolCall
 from agent_service.settings import BUILT_IN_TOOLS
 from agent_service.tools import Toolbox, Traits
 from agent_service.tools.builtin import builtin_tools
+from agent_service.tools.tell import Tell
 from agent_service.tools.tool_set import Offer, SetKind, SetState
 from agent_service.tools.toolbox import BUILT_IN
 from tests.tools.held import CONTEXT, Held
@@ -83,4 +84,4 @@ def test_it_is_told_how_everything_stands() -> None:
 
 
 def test_no_set_can_have_the_name_of_what_is_built_in() -> None:
-    assert {BUILT_IN, *(tool.spec.name for tool in builtin_tools())} == set(BUILT_IN_TOOLS)
+    assert {BUILT_IN, Tell.spec.name, *(tool.spec.name for tool in builtin_tools())} == set(BUILT_IN_TOOLS)

@@ -134,7 +134,10 @@ class McpToolSet:
             return ToolOutcome(f"The tool server {self._name} is not running.", is_error=True)
         self._calls += 1
         try:
-            return outcome(await self._client.call_tool(own_name, sent, progress_callback=progressed))
+            result = await self._client.call_tool(
+                own_name, sent, progress_callback=progressed, meta=_meta(context)
+            )
+            return outcome(result)
         except MCPError as error:
             return ToolOutcome(self._refusal(error), is_error=True)
         except Exception as error:
@@ -243,6 +246,11 @@ class McpToolSet:
             offers=before.offers if offers is None else offers,
         )
         self._tried.set()
+
+
+def _meta(context: ToolContext) -> types.RequestParamsMeta | None:
+    """For whom a call is, so that a server that works on after its answer knows whom to tell."""
+    return types.RequestParams.model_validate({"_meta": {"spark/session_id": str(context.session_id)}}).meta
 
 
 async def _listed(client: Client) -> list[types.Tool]:

@@ -50,7 +50,7 @@ async def called(one: McpToolSet, name: str, **arguments: object) -> tuple[str, 
 
 def context(said: list[str] | None = None) -> ToolContext:
     """A context that keeps the progress that a tool tells."""
-    return ToolContext(SessionId(uuid4()), (said if said is not None else []).append)
+    return ToolContext(SessionId(uuid4()), "1.1.call", (said if said is not None else []).append)
 
 
 async def until_state(one: McpToolSet, state: SetState) -> None:

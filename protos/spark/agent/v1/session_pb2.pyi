@@ -280,7 +280,8 @@ class SessionConfig(_message.Message):
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names what the agent may use: tools that are built in, and whole sets of tools.
-        Empty means all that are built in.
+        Empty means the built-in ones but `tell`: an agent reaches others only where it
+        is meant to.
         """
 
     @_builtins.property
