@@ -8,7 +8,7 @@ BIN := .venv/bin
 PROTOS := $(shell cd protos && find spark -name '*.proto' | sort)
 PROTOS_OUT := protos
 
-.PHONY: help setup demo test check lint check-protos check-compose smoke bench picture lock protos generate grpcurl clean
+.PHONY: help setup demo story test check lint check-protos check-compose smoke bench picture lock protos generate grpcurl clean
 
 help: ## Lists what make can do.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 	\2/p' Makefile
@@ -17,6 +17,10 @@ setup: .venv/stamp ## Makes .venv from the lock file.
 
 demo: setup ## Shows an agent take an interrupt, with nothing else installed.
 	$(BIN)/sparkctl demo
+
+story: setup ## Plays how an agent tunes a model and sleeps until that is done; then with a crash in the middle.
+	$(BIN)/python -m examples.optimizer.story
+	$(BIN)/python -m examples.optimizer.story --kill
 
 test: setup grpcurl ## Runs the tests.
 	$(BIN)/pytest

@@ -61,9 +61,13 @@ async def running(module: str, stderr: int | None = None, **settings: str) -> As
 
 
 def spark_toml(directory: Path, **models: str) -> str:
-    """The path of a spark.toml with these models, by name and base URL."""
+    """The path of a spark.toml with these models, by name and base URL. Their servers are worked by hand and
+    asked for nothing but replies: nobody finds out where interrupts go."""
     path = directory / "spark.toml"
-    tables = [f'[models.{name}]\nbase_url = "{url}"\nmodel = "{name}"\n' for name, url in models.items()]
+    tables = [
+        f'[models.{name}]\nbase_url = "{url}"\nmodel = "{name}"\nplacement = "system"\n'
+        for name, url in models.items()
+    ]
     path.write_text("\n".join(tables))
     return str(path)
 

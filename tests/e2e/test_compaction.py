@@ -44,7 +44,7 @@ async def agent_of(
     """An agent service with the model `tiny`, and a window of the model's as the configuration has it."""
     told = f"context_window = {window}\n" if window else ""
     config = directory / "spark.toml"
-    config.write_text(f'[models.tiny]\nbase_url = "{base_url}"\nmodel = "tiny"\n{told}')
+    config.write_text(f'[models.tiny]\nbase_url = "{base_url}"\nmodel = "tiny"\nplacement = "system"\n{told}')
     url = await new_database(postgres)
     async with running("agent_service", SPARK_DATABASE_URL=url, SPARK_CONFIG=str(config)) as service:
         yield client.agent(service.address)

@@ -155,7 +155,7 @@ async def test_a_tool_that_nobody_configured_is_refused(house: House) -> None:
     session = {"goal": "Keep the watch.", "config": {"tools": ["web_fetch"]}}
     refused = await house.agent.refusal("CreateSession", session=session)
     assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "CONFIG_NOT_FOUND")
-    assert refused.message.endswith("known: now, wait, note, web, time, keeper, wild, gone")
+    assert refused.message.endswith("known: now, wait, note, tell, web, time, keeper, wild, gone")
 
 
 async def test_progress_is_streamed_while_a_tool_runs(house: House, tmp_path: Path) -> None:

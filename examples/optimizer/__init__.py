@@ -1,0 +1,1 @@
+"""Tunes a small model on the examples that an agent wrote, and tells the agent when it is done."""

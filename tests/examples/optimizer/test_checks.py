@@ -1,0 +1,34 @@
+"""The checks of the story find what they look for."""
+
+from examples.optimizer.checks import Heard, checks
+from spark.agent.v1.event_pb2 import Event, InterruptPosted
+from spark.agent.v1.interrupt_pb2 import Interrupt, Notification
+
+
+def posted(kind: str, **data: float) -> Event:
+    notification = Notification(type=kind, subject="job-1")
+    notification.data.update(data)
+    interrupt = Interrupt(source="service:optimizer", notification=notification)
+    return Event(interrupt_posted=InterruptPosted(interrupt=interrupt))
+
+
+def missing(*events: Event) -> list[str]:
+    heard = Heard()
+    for event in events:
+        heard.hear(event)
+    return [what for what, is_so in checks(heard) if not is_so]
+
+
+def test_a_story_in_which_nothing_happens_lacks_everything() -> None:
+    assert len(missing()) == len(list(checks(Heard())))
+
+
+def test_a_step_that_is_told_twice_is_found() -> None:
+    steps = [posted("finetune.progress", step=step) for step in (1, 2)]
+    assert "no step was told twice" not in missing(*steps)
+    assert "no step was told twice" in missing(*steps, steps[-1])
+
+
+def test_a_second_end_is_found() -> None:
+    end = posted("finetune.finished", accuracy_before=0.3, accuracy_after=0.9)
+    assert "finetune.finished was posted, delivered and seen, each once" in missing(end, end)
