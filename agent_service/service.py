@@ -94,7 +94,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
             stopping,
         )
         async with (
-            _door(settings, database, wakeups, deposits, models, toolbox, stopping) as address,
+            _door(settings, database, wakeups, deposits, models, profiles, toolbox, stopping) as address,
             LeaseKeeper(database, address, settings.lease_seconds) as keeper,
             asyncio.TaskGroup() as tasks,
         ):
@@ -145,6 +145,7 @@ async def _door(
     wakeups: Wakeups,
     deposits: Deposits,
     models: Models,
+    profiles: Profiles,
     toolbox: Toolbox,
     stopping: asyncio.Event,
 ) -> AsyncIterator[str]:
@@ -156,7 +157,15 @@ async def _door(
     )
     live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
     servicer = AgentService(
-        sessions, deposits, interrupts, streams, live, limits(settings), models.names, toolbox
+        sessions,
+        deposits,
+        interrupts,
+        streams,
+        live,
+        limits(settings),
+        models.names,
+        toolbox,
+        profiles.check,
     )
     async with serve(
         settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds

@@ -16,6 +16,7 @@ from agent_service.domain import (
     Evidence,
     Finding,
     ModelCheck,
+    Placement,
     Profile,
     ProfileKey,
     RoundFailure,
@@ -69,14 +70,14 @@ class Profiles:
 
     def known(self, name: str) -> Profile | None:
         """What is known of a model at this moment."""
-        try:
-            placement = self._model(name).served.placement
-        except ConfigNotFound:
-            return None
-        if placement:
-            return Profile(placement)
+        if configured := self._configured(name):
+            return Profile(configured)
         known = self._known.get(name)
         return known.finding.profile if known else None
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether the configuration says where interrupts go, whatever becomes of them."""
+        return self._configured(name) is not None
 
     async def learn(self, names: Iterable[str]) -> None:
         """Ask about models of which nothing is known, or not for sure any more. Takes a bounded time; what
@@ -98,9 +99,9 @@ class Profiles:
 
     async def lower(self, name: str, profile: Profile) -> Profile | None:
         """The profile to go on with when the server has refused an interrupt with this one, remembered for
-        all; None where there is no other, or the configuration names the place. Raises Unavailable."""
+        all; None where there is no other. Raises Unavailable."""
         below, known = profile.placement.lower, self._known.get(name)
-        if not below or self._model(name).served.placement:
+        if not below:
             return None
         if known is None:
             return replace(profile, placement=below[0])
@@ -121,12 +122,18 @@ class Profiles:
         if known := self._known.get(name):
             self._known[name] = replace(known, fresh_until=0)
 
+    def _configured(self, name: str) -> Placement | None:
+        try:
+            return self._model(name).served.placement
+        except ConfigNotFound:
+            return None
+
     async def _learn(self, name: str) -> None:
         try:
             model = self._model(name)
         except ConfigNotFound:
             return
-        if model.served.placement:
+        if self.is_fixed(name):
             return
         try:
             async with asyncio.timeout(self._max_seconds), self._asking[name]:

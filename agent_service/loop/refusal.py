@@ -27,7 +27,7 @@ class Refusals:
         knows what that is, or it cannot be changed."""
         if refused.reason is RoundFailure.CONTEXT_OVERFLOW:
             return await self.compactor.make_room(work, refused)
-        if not refused.blames_request:
+        if not refused.blames_request or self.profiles.is_fixed(work.model(speaker)):
             return False
         if await self._is_for(_placeable(work, speaker), work, speaker):
             return await self._step_down(work, speaker, refused)

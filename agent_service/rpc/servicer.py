@@ -3,17 +3,18 @@
 # ruff: noqa: N802 (the names of the methods are the contract's)
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
 import structlog
 from google.rpc.status_pb2 import Status
 
-from agent_service.domain import Json, SessionId
+from agent_service.domain import Json, ModelCheck, SessionId
 from agent_service.errors import SparkError
 from agent_service.rpc.convert import fields
 from agent_service.rpc.convert.event import message_proto
 from agent_service.rpc.convert.interrupt import deposit, interrupt_proto, interrupt_states
+from agent_service.rpc.convert.model import model_check_proto
 from agent_service.rpc.convert.page import MAX_BYTES, Listing
 from agent_service.rpc.convert.session import (
     SessionChecks,
@@ -35,6 +36,8 @@ from agent_service.tools import Toolbox
 from spark.agent.v1.agent_service_pb2 import (
     CancelInterruptRequest,
     CancelInterruptResponse,
+    CheckModelRequest,
+    CheckModelResponse,
     CreateSessionRequest,
     CreateSessionResponse,
     Deposit,
@@ -86,12 +89,14 @@ class AgentService(AgentServiceServicer):
         limits: Limits,
         known_models: tuple[str, ...],
         toolbox: Toolbox,
+        check_model: Callable[[str], Awaitable[ModelCheck]],
     ) -> None:
-        """The first known model is the one of a session that names none."""
+        """The first known model is the one of a session that names none. Of a model of another name
+        `check_model` raises ConfigNotFound."""
         self._sessions, self._deposits, self._interrupts = sessions, deposits, interrupts
         self._streams, self._live_streams, self._limits = streams, live_streams, limits
         self._checks = SessionChecks(limits, known_models, toolbox.names)
-        self._toolbox = toolbox
+        self._toolbox, self._default_model, self._check_model = toolbox, known_models[0], check_model
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     async def CreateSession(self, request: CreateSessionRequest, context: object) -> CreateSessionResponse:
@@ -181,6 +186,10 @@ class AgentService(AgentServiceServicer):
 
     async def ListTools(self, request: ListToolsRequest, context: object) -> ListToolsResponse:
         return ListToolsResponse(tool_sets=map(tool_set_proto, self._toolbox.standings))
+
+    async def CheckModel(self, request: CheckModelRequest, context: object) -> CheckModelResponse:
+        check = await self._check_model(request.model or self._default_model)
+        return CheckModelResponse(model_check=model_check_proto(check))
 
     async def _deposit(self, item: Deposit) -> DepositResult:
         """One item of a batch, which fails alone."""

@@ -6,11 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
+from agent_service.domain import (
+    Evidence,
+    Finding,
+    ModelCheck,
+    Placement,
+    Profile,
+    Trial,
+    Trouble,
+)
+from agent_service.errors import ConfigNotFound
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
 from agent_service.rpc.streams import LiveStreams
@@ -26,6 +37,23 @@ MODELS = ("local", "demo")
 POLL_SECONDS, NOTICE_SECONDS = 0.05, 0.2
 # For streams that are to hear of news by hints alone.
 LONG = 3600.0
+CHECKED = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+async def check_model(name: str) -> ModelCheck:
+    """Of the one known model whose server is up; the other's is down."""
+    if name not in MODELS:
+        raise ConfigNotFound("model", name, MODELS)
+    if name == "demo":
+        return ModelCheck(name, "http://127.0.0.1:1/v1", "", None, "Nobody answers.", CHECKED)
+    refused = Trial(Placement.SYSTEM, Trouble.REFUSED, "after a tool's response", "400: no")
+    finding = Finding(
+        Profile(Placement.USER, system_role=False),
+        Evidence.RENDERED,
+        (refused, Trial(Placement.USER)),
+        ("Nobody looked at the reasoning.",),
+    )
+    return ModelCheck(name, "http://127.0.0.1:1/v1", "qwen3", finding, "", CHECKED)
 
 
 @dataclass(frozen=True)
@@ -53,7 +81,15 @@ async def open_door(store: Store, drain_seconds: float = 5) -> AsyncIterator[Doo
     live = live_streams(store, POLL_SECONDS, NOTICE_SECONDS, stopping)
     toolbox = Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60)
     servicer = AgentService(
-        store.sessions, store.deposits, store.interrupts, store.streams, live, LIMITS, MODELS, toolbox
+        store.sessions,
+        store.deposits,
+        store.interrupts,
+        store.streams,
+        live,
+        LIMITS,
+        MODELS,
+        toolbox,
+        check_model,
     )
     async with (
         serve("127.0.0.1:0", servicer, stopping, insecure_listen=False, drain_seconds=drain_seconds) as port,

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from spark.agent.v1 import event_pb2 as _event_pb2
 from spark.agent.v1 import interrupt_pb2 as _interrupt_pb2
 from spark.agent.v1 import message_pb2 as _message_pb2
+from spark.agent.v1 import model_pb2 as _model_pb2
 from spark.agent.v1 import session_pb2 as _session_pb2
 from spark.agent.v1 import tool_pb2 as _tool_pb2
 import builtins as _builtins
@@ -921,3 +922,49 @@ class ListToolsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListToolsResponse: _TypeAlias = ListToolsResponse  # noqa: Y015
+
+@_typing.final
+class CheckModelRequest(_message.Message):
+    """Asks about a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Names the model. Empty means the one of sessions that name none."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckModelRequest: _TypeAlias = CheckModelRequest  # noqa: Y015
+
+@_typing.final
+class CheckModelResponse(_message.Message):
+    """Answers CheckModel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_CHECK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_check(self) -> _model_pb2.ModelCheck:
+        """Says what was found out."""
+
+    def __init__(
+        self,
+        *,
+        model_check: _model_pb2.ModelCheck | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_check", b"model_check"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_check", b"model_check"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckModelResponse: _TypeAlias = CheckModelResponse  # noqa: Y015

@@ -113,6 +113,11 @@ class AgentServiceStub:
                 request_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
                 response_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
                 _registered_method=True)
+        self.CheckModel = channel.unary_unary(
+                '/spark.agent.v1.AgentService/CheckModel',
+                request_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelRequest.SerializeToString,
+                response_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -248,6 +253,15 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckModel(self, request, context):
+        """Finds out where a model takes interrupts, which takes up to half a minute, and
+        lets turns that start from now on go by it. A server that does not answer is no
+        error. Errors: CONFIG_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -325,6 +339,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListTools,
                     request_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.FromString,
                     response_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.SerializeToString,
+            ),
+            'CheckModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckModel,
+                    request_deserializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelRequest.FromString,
+                    response_serializer=spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -736,6 +755,33 @@ class AgentService:
             '/spark.agent.v1.AgentService/ListTools',
             spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
             spark_dot_agent_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spark.agent.v1.AgentService/CheckModel',
+            spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelRequest.SerializeToString,
+            spark_dot_agent_dot_v1_dot_agent__service__pb2.CheckModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

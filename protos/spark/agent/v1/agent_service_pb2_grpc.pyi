@@ -100,6 +100,11 @@ class AgentServiceStub:
     """Lists the tools that sessions may use, as they stand at the replica that
     answers.
     """
+    CheckModel: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CheckModelRequest, _agent_service_pb2.CheckModelResponse]
+    """Finds out where a model takes interrupts, which takes up to half a minute, and
+    lets turns that start from now on go by it. A server that does not answer is no
+    error. Errors: CONFIG_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -172,6 +177,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListTools: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]  # type: ignore[assignment]
     """Lists the tools that sessions may use, as they stand at the replica that
     answers.
+    """
+    CheckModel: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CheckModelRequest, _agent_service_pb2.CheckModelResponse]  # type: ignore[assignment]
+    """Finds out where a model takes interrupts, which takes up to half a minute, and
+    lets turns that start from now on go by it. A server that does not answer is no
+    error. Errors: CONFIG_NOT_FOUND.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -332,6 +342,17 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.ListToolsResponse, _abc.Awaitable[_agent_service_pb2.ListToolsResponse]]:
         """Lists the tools that sessions may use, as they stand at the replica that
         answers.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckModel(
+        self,
+        request: _agent_service_pb2.CheckModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.CheckModelResponse, _abc.Awaitable[_agent_service_pb2.CheckModelResponse]]:
+        """Finds out where a model takes interrupts, which takes up to half a minute, and
+        lets turns that start from now on go by it. A server that does not answer is no
+        error. Errors: CONFIG_NOT_FOUND.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
