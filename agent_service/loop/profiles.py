@@ -65,6 +65,7 @@ class Profiles:
         self._model, self._store = model, store
         self._max_seconds, self._fresh_seconds = max_seconds, fresh_seconds
         self._known: dict[str, _Known] = {}
+        self._silent_until: defaultdict[str, float] = defaultdict(float)
         # Of all sessions that want to know one asks.
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -133,7 +134,7 @@ class Profiles:
             model = self._model(name)
         except ConfigNotFound:
             return
-        if self.is_fixed(name):
+        if self.is_fixed(name) or time.monotonic() < self._silent_until[name]:
             return
         try:
             async with asyncio.timeout(self._max_seconds), self._asking[name]:
@@ -141,6 +142,9 @@ class Profiles:
                 if known is None or known.fresh_until < time.monotonic():
                     await self._ask(name, model)
         except (TimeoutError, ModelError) as error:
+            if isinstance(error, TimeoutError):
+                # It is not waited for again and again, by one session after another.
+                self._silent_until[name] = time.monotonic() + self._fresh_seconds
             _log.warning("model not asked", model=name, error=str(error) or NO_ANSWER)
             await self._recall(name, model)
 
