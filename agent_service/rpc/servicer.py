@@ -188,7 +188,7 @@ class AgentService(AgentServiceServicer):
         return ListToolsResponse(tool_sets=map(tool_set_proto, self._toolbox.standings))
 
     async def CheckModel(self, request: CheckModelRequest, context: object) -> CheckModelResponse:
-        check = await self._check_model(request.model or self._default_model)
+        check = await self._check_model(fields.line("model", request.model) or self._default_model)
         return CheckModelResponse(model_check=model_check_proto(check))
 
     async def _deposit(self, item: Deposit) -> DepositResult:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from spark.agent.v1.agent_service_pb2 import (
     CancelInterruptRequest,
+    CheckModelRequest,
     CreateSessionRequest,
     EndSessionRequest,
     GetInterruptRequest,
@@ -244,6 +245,13 @@ def _refused_pages() -> list[Row]:
 REFUSED_CALLS = [
     *_refused_ids(),
     *_refused_pages(),
+    *refused("CheckModel", NOT_CONFIGURED, "", {"unknown model": CheckModelRequest(model="gpt-5")}),
+    *refused(
+        "CheckModel",
+        INVALID,
+        "model",
+        {f"model, {name}": CheckModelRequest(model=line) for name, line in BAD_LINES.items()},
+    ),
     *refused(
         "ListInterrupts",
         INVALID,
