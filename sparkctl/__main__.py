@@ -1,13 +1,12 @@
 """sparkctl: the commands and their options. What a command does is in the module of its noun."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +20,7 @@ from sparkctl import (
     interrupts,
     look,
     messages,
+    models,
     options,
     post,
     requests,
@@ -32,13 +32,11 @@ from sparkctl import (
 )
 from sparkctl.connections import AgentService, Gateway, addresses, agent_service, gateway
 from sparkctl.environment import environment
-from sparkctl.failures import CommandFailed
 from sparkctl.follow import follow
 from sparkctl.requests import When
-from sparkctl.running import until_stopped
+from sparkctl.rows import Row
+from sparkctl.running import run, until_stopped
 from sparkctl.words import facts
-
-T = TypeVar("T")
 
 _UNLIMITED_WIDTH = 1000
 
@@ -48,6 +46,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+models_app = typer.Typer(help="Say what is known of models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 Reference = Annotated[
     str, typer.Argument(metavar="SESSION", help="An id, the beginning of one, or a display name.")
@@ -67,7 +68,7 @@ def _up() -> None:
     async def work() -> None:
         await up.up(_environment(), Console(), Console(stderr=True))
 
-    _run(until_stopped(work()))
+    run(until_stopped(work()))
 
 
 @app.command("demo")
@@ -83,7 +84,7 @@ def _demo(
     async def work() -> None:
         await (demo.play if by_itself else demo.demo)(_environment(), console)
 
-    done = _run(until_stopped(work()))
+    done = run(until_stopped(work()))
     if not by_itself:
         typer.echo("The services have stopped. The agent goes on at the next start.")
     elif not done:
@@ -131,7 +132,7 @@ def _create(
             if watch_it:
                 await until_stopped(_watch_session(agent, session_id))
 
-    _run(work())
+    run(work())
 
 
 @app.command("sessions")
@@ -143,7 +144,7 @@ def _sessions() -> None:
             listed = [session async for session in sessions.listed(agent, ListSessionsRequest())]
         _print(sessions.table(listed, datetime.now(UTC)))
 
-    _run(work())
+    run(work())
 
 
 @app.command("tools")
@@ -155,7 +156,20 @@ def _tools() -> None:
             listed = await toolsets.listed(agent)
         _print(toolsets.table(listed, datetime.now(UTC)))
 
-    _run(work())
+    run(work())
+
+
+@models_app.command("check")
+def _check_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As sessions name it; else the usual.")] = "",
+) -> None:
+    """Find out where a model takes interrupts, and say how, and what could not be found out."""
+
+    async def work() -> None:
+        async with _agent() as agent:
+            _print_rows(models.rows(await models.check(agent, name)))
+
+    run(work())
 
 
 @app.command("show")
@@ -165,11 +179,9 @@ def _show(reference: Reference) -> None:
     async def work() -> None:
         async with _agent() as agent:
             standing = await show.standing(agent, await sessions.find(agent, reference))
-        console = Console()
-        for row in show.rows(standing, datetime.now(UTC)):
-            console.out(look.line(row), highlight=False)
+        _print_rows(show.rows(standing, datetime.now(UTC)))
 
-    _run(work())
+    run(work())
 
 
 @app.command("update")
@@ -213,7 +225,7 @@ def _update(
         for line in changes.told(change.update_mask.paths):
             typer.echo(line)
 
-    _run(work())
+    run(work())
 
 
 @app.command("pause")
@@ -248,7 +260,7 @@ def _watch(
             session_id = await sessions.find(agent, reference)
             await until_stopped(_watch_session(agent, session_id, after_revision, as_json, deltas))
 
-    _run(work())
+    run(work())
 
 
 @app.command("transcript")
@@ -261,7 +273,7 @@ def _transcript(reference: Reference) -> None:
             async for row in messages.read(messages.listed(agent, session_id)):
                 console.out(look.line(row), highlight=False)
 
-    _run(work())
+    run(work())
 
 
 @app.command("interrupts")
@@ -274,7 +286,7 @@ def _interrupts(reference: Reference) -> None:
             listed = [interrupt async for interrupt in interrupts.listed(agent, session_id)]
         _print(interrupts.table(listed, datetime.now(UTC)))
 
-    _run(work())
+    run(work())
 
 
 @app.command("cancel")
@@ -288,7 +300,7 @@ def _cancel(
             cancelled = await interrupts.cancel(door, interrupt_id)
         typer.echo(f"{cancelled.interrupt_id} {facts(cancelled)[-1]}")
 
-    _run(work())
+    run(work())
 
 
 @app.command("post")
@@ -326,7 +338,7 @@ def _post(
             if wait:
                 await post.wait_until_seen(door, posted, timeout, typer.echo)
 
-    _run(work())
+    run(work())
 
 
 def _environment() -> dict[str, str]:
@@ -349,7 +361,7 @@ def _change(reference: str, change: Callable[[AgentService, str], Awaitable[Sess
             changed = await change(agent, await sessions.find(agent, reference))
         typer.echo(f"{changed.session_id} {sessions.state(changed)}")
 
-    _run(work())
+    run(work())
 
 
 async def _watch_session(
@@ -368,22 +380,16 @@ async def _watch_session(
             await watch.show(news, console, watch.HINT)
 
 
+def _print_rows(rows: Iterable[Row]) -> None:
+    console = Console()
+    for row in rows:
+        console.out(look.line(row), highlight=False)
+
+
 def _print(table: Table) -> None:
     # A file or a pipe has no width: nothing is folded for it.
     console = Console() if sys.stdout.isatty() else Console(width=_UNLIMITED_WIDTH)
     console.print(table)
-
-
-def _run(work: Coroutine[None, None, T]) -> T:
-    """Do the work. Whatever goes wrong is one line on stderr and an exit code."""
-    try:
-        return asyncio.run(work)
-    except CommandFailed as failure:
-        typer.echo(f"sparkctl: {failure}", err=True)
-        raise typer.Exit(failure.exit_code) from None
-    except Exception as error:
-        typer.echo(f"sparkctl: unexpected {type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

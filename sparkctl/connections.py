@@ -72,9 +72,14 @@ class Connection(Generic[Stub]):
     address: str
     variable: str
 
-    async def ask(self, call: aio.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    async def ask(
+        self,
+        call: aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> Response:
         try:
-            return await call(request, timeout=DEADLINE_SECONDS)
+            return await call(request, timeout=deadline_seconds)
         except aio.AioRpcError as error:
             raise self._failure(error) from None
 

@@ -1,13 +1,29 @@
-"""Work that is ended early: by a signal, or by other work."""
+"""Work of a command: run to its end, or ended early by a signal or by other work."""
 
 import asyncio
 import signal
 from collections.abc import Coroutine
 from typing import TypeVar
 
+import typer
+
+from sparkctl.failures import CommandFailed
+
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Coroutine[None, None, T]) -> T:
+    """Do the work. Whatever goes wrong is one line on stderr and an exit code."""
+    try:
+        return asyncio.run(work)
+    except CommandFailed as failure:
+        typer.echo(f"sparkctl: {failure}", err=True)
+        raise typer.Exit(failure.exit_code) from None
+    except Exception as error:
+        typer.echo(f"sparkctl: unexpected {type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 async def until_stopped(work: Coroutine[None, None, None]) -> bool:

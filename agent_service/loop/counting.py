@@ -8,7 +8,7 @@ early.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from agent_service.domain import Evidence, Finding, Placement, Profile, Trial, Trouble, Usage
+from agent_service.domain import Evidence, Finding, Placement, Profile, RoundFailure, Trial, Trouble, Usage
 from agent_service.loop.probe import FAMILIES, NO_CALLS, NO_SYSTEM_ROLE, answers
 from agent_service.loop.scenes import LONG, LONG_AND_TOLD, LONG_BUT_SILENT, LONG_BUT_TERSE, SCENES
 from agent_service.model import ModelError, Request
@@ -42,11 +42,15 @@ class Counting:
     trials: list[Trial] = field(default_factory=list)
 
     async def find(self) -> Finding | None:
-        """The first placement that does; None where the server does not count, or takes no conversation of
-        ours at all."""
+        """The first placement that does; None where the server does not count, or takes none of these
+        conversations."""
         try:
             return await self._find()
         except _NotCounted:
+            return None
+        except ModelError as error:
+            if error.reason is not RoundFailure.CONTEXT_OVERFLOW:
+                raise
             return None
 
     async def _find(self) -> Finding | None:

@@ -26,8 +26,8 @@ from agent_service.domain import (
 )
 from agent_service.errors import ConfigNotFound
 from agent_service.loop.counting import Counting
-from agent_service.loop.probe import Probe, without_figures
-from agent_service.loop.scenes import SCENES
+from agent_service.loop.probe import Probe, answers, without_figures
+from agent_service.loop.scenes import GOES_ON
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Request
 from agent_service.store.model_profiles import ModelProfiles
@@ -41,7 +41,8 @@ NOT_FOUND_OUT = "Where interrupts arrive could not be found out: they go where t
 ONLY_CONFIGURED = "The server does not show its prompts: nobody has looked whether interrupts arrive there."
 NO_ANSWER = "The model server did not answer in time."
 
-_SMALL_REQUEST = SCENES[0].request_without_news(UNDECIDED)
+# What tells one template from another: work that goes on after an interrupt, in the places that differ most.
+_TELLING = tuple(GOES_ON.request(Profile(placement)) for placement in Placement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,17 @@ class Profiles:
     async def lower(self, name: str, profile: Profile) -> Profile | None:
         """The profile to go on with when the server has refused an interrupt with this one, remembered for
         all; None where there is no other. Raises Unavailable."""
-        below, known = profile.placement.lower, self._known.get(name)
+        below = profile.placement.lower
         if not below:
             return None
+        # The server may have become another one.
+        self.doubt(name)
+        await self._learn(name)
+        known = self._known.get(name)
         if known is None:
             return replace(profile, placement=below[0])
         lower = known.finding.profile
-        # Unless another session has stepped down meanwhile.
+        # Unless it has, or another session has stepped down meanwhile.
         if lower.placement not in below:
             lower = replace(lower, placement=below[0])
             await self._keep(name, known.key, Finding(lower, Evidence.STEPPED_DOWN))
@@ -219,13 +224,12 @@ def _guess(trials: Iterable[Trial]) -> Finding:
 
 async def _key(model: Model) -> ProfileKey:
     """Raises ModelError where the server does not answer."""
-    try:
-        prompt = await model.render(_SMALL_REQUEST)
-    except ModelError as error:
-        if not error.blames_request:
-            raise
-        prompt = error.detail
-    template = "" if prompt is None else hashlib.sha256(without_figures(prompt).encode()).hexdigest()
+    shown = [
+        prompt.detail if isinstance(prompt, ModelError) else prompt
+        for prompt in await answers(model.render, _TELLING)
+    ]
+    told = without_figures("".join(prompt for prompt in shown if prompt))
+    template = hashlib.sha256(told.encode()).hexdigest() if None not in shown else ""
     return ProfileKey(model.served.server, model.served.model, template)
 
 

@@ -173,7 +173,8 @@ class _Teller:
         self.rows.append(replace(row, reasoning=reasoning))
 
 
-def _scene(where: str, script: str) -> Scene:
+def scene(where: str, script: str) -> Scene:
+    """The conversation of a script, whose steps are below. NEWS are interrupts too, side by side."""
     teller, begin, end = _Teller(), 0, 0
     for step in script.split():
         if step == "NEWS" and not end:
@@ -184,18 +185,19 @@ def _scene(where: str, script: str) -> Scene:
     return Scene(where, tuple(teller.rows), begin, end, system_prompt(_GOAL, _TAG))
 
 
+GOES_ON = scene("with work that goes on after it", "user call NEWS call")
 SCENES = (
-    _scene("after a tool's response", "user call NEWS"),
-    _scene("after a call with words beside it", "user words+call NEWS"),
-    _scene("after the responses of two tools", "user calls NEWS"),
-    _scene("two at once", "user call NEWS NEWS"),
-    _scene("with work that goes on after it", "user call NEWS call"),
-    _scene("after work that went on after another", "user call interrupt call NEWS"),
-    _scene("at the start of a later turn", "user call answer NEWS user"),
-    _scene("at the start of a later turn, with its work", "user answer NEWS user call"),
-    _scene("at the start of the first turn", "NEWS user"),
-    _scene("before the first answer", "user NEWS"),
-    _scene("before the first answer of a later turn", "user answer user NEWS"),
+    scene("after a tool's response", "user call NEWS"),
+    scene("after a call with words beside it", "user words+call NEWS"),
+    scene("after the responses of two tools", "user calls NEWS"),
+    scene("two at once", "user call NEWS NEWS"),
+    GOES_ON,
+    scene("after work that went on after another", "user call interrupt call NEWS"),
+    scene("at the start of a later turn", "user call answer NEWS user"),
+    scene("at the start of a later turn, with its work", "user answer NEWS user call"),
+    scene("at the start of the first turn", "NEWS user"),
+    scene("before the first answer", "user NEWS"),
+    scene("before the first answer of a later turn", "user answer user NEWS"),
 )
 
 
@@ -222,11 +224,11 @@ def _filled(text: str, count: int) -> str:
     return " ".join([text, *islice(cycle(_FILLING.split()), count)])
 
 
-def _told(scene: Scene) -> Scene:
+def _told(quiet: Scene) -> Scene:
     """The scene with the words of its news in what the user says first."""
-    first = scene.rows[0]
-    text = "\n\n".join(words(row, _TAG) for row in (first, *scene.news))
-    return replace(scene, rows=(replace(first, content=Text(text)), *scene.rows[1:]))
+    first = quiet.rows[0]
+    text = "\n\n".join(words(row, _TAG) for row in (first, *quiet.news))
+    return replace(quiet, rows=(replace(first, content=Text(text)), *quiet.rows[1:]))
 
 
 def _silent(row: Message) -> Message:

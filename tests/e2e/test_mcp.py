@@ -161,6 +161,8 @@ async def test_a_tool_that_nobody_configured_is_refused(house: House) -> None:
 async def test_progress_is_streamed_while_a_tool_runs(house: House, tmp_path: Path) -> None:
     session_id, arguments = await house.session("keeper"), json.dumps({"path": str(tmp_path / "stopped")})
     async with house.agent.stream("StreamTranscript", session_id=session_id, include_deltas=True) as stream:
+        # What tools say on their way is for those who watch by then.
+        await stream.until(has("round_started"))
         await (await house.chat.asked()).call("c1", "keeper_wait_for_ever", arguments)
         await stream.until(progress)
         await house.interrupt(session_id)

@@ -23,13 +23,15 @@ SLOTS = 4
 MODEL = Path(__file__).parent.parent / "data" / "tiny.gguf"
 
 
-def parameters(port: int, context: int, endless: bool) -> xllamacpp.CommonParams:
+def parameters(port: int, context: int, endless: bool, template: Path | None) -> xllamacpp.CommonParams:
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = str(MODEL), {"tiny"}
     params.hostnames, params.port = [HOST], port
     params.n_ctx, params.n_parallel, params.warmup = context * SLOTS, SLOTS, False
     params.endpoint_slots = True
     params.sampling.ignore_eos = params.ctx_shift = endless
+    if template:
+        params.chat_template = template.read_text()
     return params
 
 
@@ -38,12 +40,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--context", type=int, default=4096, help="tokens for a request and its reply")
     parser.add_argument("--endless", action="store_true", help="write until the client goes away")
+    parser.add_argument("--template", type=Path, help="a chat template in the place of the model's own")
     arguments = parser.parse_args()
 
     # Blocked before the server makes its threads, which inherit this: sigwait gets the signal then.
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    server = xllamacpp.Server(parameters(arguments.port, arguments.context, arguments.endless))
+    server = xllamacpp.Server(
+        parameters(arguments.port, arguments.context, arguments.endless, arguments.template)
+    )
     print("listening", server.listening_address.removeprefix("http://"), flush=True)
     signal.sigwait(signals)
     del server
