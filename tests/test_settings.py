@@ -130,6 +130,7 @@ def test_spark_toml_names_models(spark_toml: Callable[[str], None]) -> None:
         model = "qwen3"
         api_key_env = "LOCAL_API_KEY"
         context_window = 32768
+        placement = "tool"
 
         [models.small]
         base_url = "http://127.0.0.1:8001/v1"
@@ -139,6 +140,7 @@ def test_spark_toml_names_models(spark_toml: Callable[[str], None]) -> None:
     assert list(models) == ["local", "small"]
     assert (models["local"].model, models["local"].context_window) == ("qwen3", 32768)
     assert (models["small"].api_key_env, models["small"].context_window) == ("", None)
+    assert (models["local"].placement, models["small"].placement) == ("tool", "auto")
 
 
 def test_spark_toml_names_sets_of_tools(spark_toml: Callable[[str], None]) -> None:

@@ -1,5 +1,8 @@
 from datetime import timedelta
 
+import pytest
+
+from agent_service.domain import Placement
 from agent_service.loop.prompt import SUMMARY_REQUEST, inner_voice_prompt, summary, system_prompt
 from agent_service.model import INNER_VOICE_MARK, SUMMARY_MARK
 from agent_service.store.transcript import Handled
@@ -30,6 +33,31 @@ def test_a_sessions_own_instruction_replaces_the_usual_one() -> None:
     assert "Ask {one} thing." in own
     assert "Write the one next thing" in usual
     assert "Write the one next thing" not in own
+
+
+# ---- the place of interrupts
+
+
+@pytest.mark.parametrize(
+    ("announced", "said"),
+    [
+        (None, "reach you between your steps. They"),
+        (Placement.SYSTEM, "as system messages"),
+        (Placement.USER, "as messages of the user"),
+        (Placement.TOOL, "at the end of a tool's response"),
+        (Placement.TEXT, "as a part of what the user says"),
+    ],
+)
+def test_the_agent_is_told_where_interrupts_come_if_that_is_known(
+    announced: Placement | None, said: str
+) -> None:
+    prompts = {place: system_prompt(GOAL, TAG, announced=place) for place in (None, *Placement)}
+    assert [place for place, prompt in prompts.items() if said in prompt] == [announced]
+
+
+def test_without_tools_it_is_told_of_none() -> None:
+    assert "tools" not in system_prompt("Go.", TAG, announced=Placement.TEXT)
+    assert "either call tools or" in system_prompt("Go.", TAG, announced=Placement.TOOL)
 
 
 # ---- notes

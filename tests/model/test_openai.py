@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,13 @@ async def test_messages_are_sent_as_they_are_and_tools_as_functions() -> None:
             }
         ],
     }
+
+
+async def test_a_reply_that_is_wanted_short_is_whole_when_it_is_cut() -> None:
+    cut = streamed(delta(content="Hel"), delta("length"), DONE)
+    async with model_of(cut) as (asked, server):
+        assert (await reply_of(asked, replace(saying("hello"), max_tokens=1))).text == "Hel"
+    assert server.received[0].body["max_tokens"] == 1
 
 
 async def test_without_tools_none_are_mentioned() -> None:

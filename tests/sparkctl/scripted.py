@@ -17,6 +17,7 @@ from spark.agent.v1.agent_service_pb2_grpc import AgentServiceServicer, add_Agen
 from spark.agent.v1.event_pb2 import Event
 from spark.agent.v1.interrupt_pb2 import Interrupt
 from spark.agent.v1.message_pb2 import Message
+from spark.agent.v1.model_pb2 import ModelCheck
 from spark.agent.v1.session_pb2 import Session
 from spark.agent.v1.tool_pb2 import ToolSet
 from spark.gateway.v1 import gateway_service_pb2 as gateway_pb
@@ -66,6 +67,7 @@ class ScriptedAgent(AgentServiceServicer):
     opened: list[agent_pb.StreamTranscriptRequest] = field(default_factory=list)
     failures: list[Broken] = field(default_factory=list)
     tool_sets: list[ToolSet] = field(default_factory=list)
+    checks: dict[str, ModelCheck] = field(default_factory=dict)
 
     async def CreateSession(self, request, context):
         self.created.append(request)
@@ -93,6 +95,9 @@ class ScriptedAgent(AgentServiceServicer):
         if self.failures:
             await self.failures.pop(0).abort(context)
         return agent_pb.ListToolsResponse(tool_sets=self.tool_sets)
+
+    async def CheckModel(self, request, context):
+        return agent_pb.CheckModelResponse(model_check=self.checks[request.model])
 
     async def ListMessages(self, request, context):
         page, more = _page(self.messages, request)

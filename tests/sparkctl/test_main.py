@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from spark.agent.v1.message_pb2 import Message
+from spark.agent.v1.model_pb2 import ModelCheck
 from spark.agent.v1.session_pb2 import Session
 from spark.agent.v1.tool_pb2 import Tool, ToolSet
 from tests.sparkctl.events import INTERRUPT, SESSION, Script, delta, nudge
@@ -145,6 +146,20 @@ async def test_tools_prints_a_table_with_nothing_folded(scripted, sparkctl):
     assert heading.split() == ["SET", "STATE", "TOOL", "SAYS"]
     assert row.split()[:3] == ["web", "up", "web_fetch"]
     assert row.rstrip().endswith("and makes it readable.")
+    assert (printed.exit_code, printed.err) == (0, "")
+
+
+async def test_models_check_prints_what_was_found_out(scripted, sparkctl):
+    scripted.agent.checks["local"] = ModelCheck(
+        model="local", placement="PLACEMENT_TOOL", system_role=True, evidence="EVIDENCE_RENDERED"
+    )
+
+    printed = await sparkctl("models", "check", "local")
+
+    heading, interrupts, known = printed.out.splitlines()
+    assert heading.startswith("── local at ")
+    assert interrupts.split(maxsplit=1)[1].startswith("at the end of the last tool's response")
+    assert known == "known by     its server showed the prompts that it makes"
     assert (printed.exit_code, printed.err) == (0, "")
 
 

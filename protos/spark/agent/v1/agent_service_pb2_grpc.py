@@ -256,7 +256,7 @@ class AgentServiceServicer:
     def CheckModel(self, request, context):
         """Finds out where a model takes interrupts, which takes up to half a minute, and
         lets turns that start from now on go by it. A server that does not answer is no
-        error. Errors: CONFIG_NOT_FOUND.
+        error. Errors: INVALID_FIELD, CONFIG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,7 +103,7 @@ class AgentServiceStub:
     CheckModel: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CheckModelRequest, _agent_service_pb2.CheckModelResponse]
     """Finds out where a model takes interrupts, which takes up to half a minute, and
     lets turns that start from now on go by it. A server that does not answer is no
-    error. Errors: CONFIG_NOT_FOUND.
+    error. Errors: INVALID_FIELD, CONFIG_NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -181,7 +181,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     CheckModel: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CheckModelRequest, _agent_service_pb2.CheckModelResponse]  # type: ignore[assignment]
     """Finds out where a model takes interrupts, which takes up to half a minute, and
     lets turns that start from now on go by it. A server that does not answer is no
-    error. Errors: CONFIG_NOT_FOUND.
+    error. Errors: INVALID_FIELD, CONFIG_NOT_FOUND.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -352,7 +352,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.CheckModelResponse, _abc.Awaitable[_agent_service_pb2.CheckModelResponse]]:
         """Finds out where a model takes interrupts, which takes up to half a minute, and
         lets turns that start from now on go by it. A server that does not answer is no
-        error. Errors: CONFIG_NOT_FOUND.
+        error. Errors: INVALID_FIELD, CONFIG_NOT_FOUND.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
