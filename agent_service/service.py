@@ -36,6 +36,7 @@ from agent_service.tools.builtin import builtin_tools
 from agent_service.tools.tell import Tell
 from agent_service.tools.tool_set import ToolSet
 from agent_service.wakeups import Wakeups
+from agent_service.wakeups.relay import relaying
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
     wakeups, stopping = Wakeups(), asyncio.Event()
     async with (
         open_database(url) as database,
+        relaying(database, wakeups, stopping),
         Deposits(database, wakeups, limits(settings)) as deposits,
         _toolbox(settings, config, Tell(Peers(database), deposits, settings.max_text_bytes)) as toolbox,
     ):

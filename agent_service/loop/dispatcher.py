@@ -22,7 +22,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Looks for due sessions at every hint about one that it does not run, and for all work at every poll."""
+    """Looks for due sessions at every hint about one that it does not run, and for all work at every poll.
+
+    Hints come from the commits of this process, so that replicas do not fight for what is deposited, and from
+    replicas that are about to stop.
+    """
 
     def __init__(
         self,
@@ -141,6 +145,6 @@ class Dispatcher:
             return
         self._hinted.clear()
 
-    def _hear(self, session_id: SessionId) -> None:
-        if not self._busy[session_id]:
+    def _hear(self, session_id: SessionId | None) -> None:
+        if session_id is None or not self._busy[session_id]:
             self._hinted.set()

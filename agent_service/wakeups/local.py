@@ -1,7 +1,7 @@
-"""Hints that something happened. The database is the truth: a poll stands behind every wait.
+"""Hints inside a process.
 
-A hint says that a session reached a revision. Watchers of a session wait for its hints, and hear the text
-that streams in this process; the dispatcher hears of every session.
+A hint says that a session has a new revision. Watchers of a session wait for its hints, and hear the text
+that streams in this process; the dispatcher hears of every session that is for this process to take.
 """
 
 import asyncio
@@ -56,27 +56,51 @@ class Watch:
 
 
 class Wakeups:
-    """Carries hints and deltas inside this process."""
+    """Carries hints and deltas inside this process, and hints of it to whoever carries them further."""
 
     def __init__(self) -> None:
         self._watches: dict[SessionId, set[Watch]] = {}
-        self._listeners: list[Callable[[SessionId], None]] = []
+        self._listeners: list[Callable[[SessionId | None], None]] = []
+        self._forwards: list[Callable[[SessionId], None]] = []
 
     def hint(self, session_id: SessionId) -> None:
-        """Say, after a commit, that a session has a new revision."""
+        """Say, after a commit of this process, that a session has a new revision."""
+        for forward in self._forwards:
+            forward(session_id)
+        self.offer(session_id)
+
+    def offer(self, session_id: SessionId) -> None:
+        """Say that a session has a new revision, and may be due, for this process to take."""
         for listener in self._listeners:
             listener(session_id)
+        self.tell(session_id)
+
+    def tell(self, session_id: SessionId) -> None:
+        """Say that a session has a new revision, of which another process takes care."""
         for watch in self._watches.get(session_id, ()):
             watch.hint()
+
+    def scan(self) -> None:
+        """Say that hints about any session may have been lost."""
+        for listener in self._listeners:
+            listener(None)
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.hint()
 
     def say(self, session_id: SessionId, delta: TextDelta) -> None:
         """Show a piece of text to whoever watches."""
         for watch in self._watches.get(session_id, ()):
             watch.hear(delta)
 
-    def listen(self, listener: Callable[[SessionId], None]) -> None:
-        """Call the listener at every hint. It must not block."""
+    def listen(self, listener: Callable[[SessionId | None], None]) -> None:
+        """Call the listener when a session may be due for this process to take; None may be any. It must not
+        block."""
         self._listeners.append(listener)
+
+    def forward_to(self, forward: Callable[[SessionId], None]) -> None:
+        """Hand on the hints of this process. It must not block."""
+        self._forwards.append(forward)
 
     @contextmanager
     def watch(self, session_id: SessionId) -> Iterator[Watch]:

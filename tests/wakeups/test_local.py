@@ -3,7 +3,9 @@ import asyncio
 import pytest
 
 from agent_service.domain import DeltaKind, SessionId, Speaker, TextDelta, new_id
-from agent_service.wakeups import MAX_BUFFERED_DELTAS, Wakeups, Watch
+from agent_service.wakeups import Wakeups
+from agent_service.wakeups.local import MAX_BUFFERED_DELTAS
+from tests.wakeups.watches import wakes
 
 SESSION = SessionId(new_id())
 ANOTHER = SessionId(new_id())
@@ -11,16 +13,6 @@ ANOTHER = SessionId(new_id())
 
 def delta(offset: int = 0) -> TextDelta:
     return TextDelta(1, 1, 1, Speaker.ASSISTANT, DeltaKind.TEXT, offset, "a")
-
-
-async def wakes(watch: Watch) -> bool:
-    """Whether the watch has something to tell now: a wake-up takes some rounds of the event loop, no time."""
-    waiting = asyncio.ensure_future(watch.wait(3600))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    woken = waiting.done()
-    waiting.cancel()
-    return woken
 
 
 async def test_a_hint_before_the_wait_is_not_lost() -> None:
@@ -103,12 +95,47 @@ async def test_who_has_left_hears_nothing_and_who_stays_hears_on() -> None:
 
 async def test_a_listener_hears_of_every_session_and_of_no_text() -> None:
     wakeups = Wakeups()
-    heard: list[SessionId] = []
+    heard: list[SessionId | None] = []
     wakeups.listen(heard.append)
     wakeups.hint(SESSION)
     wakeups.hint(ANOTHER)
     wakeups.say(SESSION, delta())
     assert heard == [SESSION, ANOTHER]
+
+
+async def test_hints_of_this_process_alone_are_forwarded() -> None:
+    wakeups = Wakeups()
+    forwarded: list[SessionId] = []
+    wakeups.forward_to(forwarded.append)
+    wakeups.hint(SESSION)
+    wakeups.offer(ANOTHER)
+    wakeups.tell(ANOTHER)
+    wakeups.scan()
+    assert forwarded == [SESSION]
+
+
+async def test_what_another_process_takes_care_of_is_told_to_watchers_and_to_no_listener() -> None:
+    wakeups = Wakeups()
+    heard: list[SessionId | None] = []
+    wakeups.listen(heard.append)
+    with wakeups.watch(SESSION) as watch:
+        wakeups.tell(SESSION)
+        assert await wakes(watch)
+        assert heard == []
+        wakeups.offer(SESSION)
+        assert await wakes(watch)
+        assert heard == [SESSION]
+
+
+async def test_after_a_gap_everybody_looks() -> None:
+    wakeups = Wakeups()
+    heard: list[SessionId | None] = []
+    wakeups.listen(heard.append)
+    with wakeups.watch(SESSION) as one, wakeups.watch(SESSION) as same, wakeups.watch(ANOTHER) as other:
+        wakeups.scan()
+        for watch in (one, same, other):
+            assert await wakes(watch)
+    assert heard == [None]
 
 
 async def test_the_poll_comes_however_much_text_is_said() -> None:
