@@ -20,7 +20,7 @@ from agent_service.wakeups.local import Wakeups
 
 CHANNEL = "spark_hints"
 _NOTIFY = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload"
-_STATEMENT_SECONDS = 10.0
+_STATEMENT_SECONDS = 5.0
 _LAST_HINTS_SECONDS = 1.0
 # Sessions that a notifier without a connection remembers.
 MAX_GATHERED = 100_000
@@ -77,8 +77,6 @@ class Notifier:
 
     async def serve(self, connection: Own) -> None:
         """Return after `finish`."""
-        # Each waits for the one before it to be written, all over the server, and none is worth a disk.
-        await connection.execute("SET synchronous_commit = off")
         # A queue that was full stays full, whoever has read it by now, until somebody looks at it.
         await connection.execute("SELECT pg_notification_queue_usage()")
         while self._gathered or not self._finishing:

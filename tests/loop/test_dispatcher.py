@@ -2,13 +2,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from agent_service.domain import InterruptState, Lease, SessionMode, SessionState
+from agent_service.domain import InterruptState, Lease, SessionId, SessionMode, SessionState
 from agent_service.errors import Unavailable
 from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.model import Chunk
 from tests.loop.scripted import ScriptedModel, agent, says
-from tests.support import Store, until
+from tests.support import Store, open_store, until
 
 HOURS = 3600.0
 
@@ -64,6 +64,23 @@ async def test_a_deposit_whose_hint_is_lost_is_found_by_the_poll(store: Store) -
             return (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
 
         await until(seen)
+
+
+async def test_a_replica_that_may_have_missed_hints_looks_without_a_poll(store: Store) -> None:
+    claimed: asyncio.Queue[SessionId] = asyncio.Queue()
+    over = asyncio.Event()
+
+    async def run(lease: Lease) -> None:
+        await claimed.put(lease.session_id)
+        await over.wait()
+
+    first_id = await store.session()
+    async with dispatching(store, run, poll_seconds=HOURS), open_store(store.database) as another:
+        assert await claimed.get() == first_id
+        second_id = await another.session()
+        store.wakeups.scan()
+        assert await claimed.get() == second_id
+        over.set()
 
 
 async def test_what_expires_in_a_paused_session_is_settled_by_a_poll(store: Store) -> None:
