@@ -25,7 +25,7 @@ class Dispatcher:
     """Looks for due sessions at every hint about one that it does not run, and for all work at every poll.
 
     Hints come from the commits of this process, so that replicas do not fight for what is deposited, and from
-    replicas that are about to stop.
+    replicas that are about to stop. For what one has no room for, the others come at their polls.
     """
 
     def __init__(
