@@ -143,7 +143,8 @@ async def _pool(url: str, size: int) -> Pool:
     try:
         return await asyncpg.create_pool(
             url,
-            min_size=1,
+            # Otherwise it tries again and again to have one, and tells about it in its own words.
+            min_size=0,
             max_size=size,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
