@@ -36,12 +36,13 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.settings import Limits
-from agent_service.store.database import Database, Own
+from agent_service.store.database import Database
 from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases, register
 from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.safe_points import SafePoints
+from agent_service.store.servers import Own
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript

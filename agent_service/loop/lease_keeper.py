@@ -10,8 +10,9 @@ from uuid import uuid4
 import structlog
 
 from agent_service.domain import ReplicaId
-from agent_service.store.database import Database, Own, translated
+from agent_service.store.database import Database, translated
 from agent_service.store.leases import register, renew
+from agent_service.store.servers import Own
 
 _log = structlog.get_logger(__name__)
 

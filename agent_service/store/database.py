@@ -7,49 +7,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agent_service.errors import Unavailable
 from agent_service.settings import SettingsError
+from agent_service.store.servers import Own, Servers
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Pool = asyncpg.Pool[asyncpg.Record]
-    Own = asyncpg.Connection[asyncpg.Record]
     Hot = Own | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
-    Own = Hot = asyncpg.Connection
+    Hot = asyncpg.Connection
 
-# A holder of a row lock that stops in the middle loses it before those who wait for it give up.
-_SESSION_SETTINGS = {
-    "application_name": "spark",
-    "statement_timeout": "12s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "8s",
-}
 # The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
 # which are best while the tables are small and nobody has counted their rows.
 _KEYED = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 OLDEST_POSTGRESQL = 16
-# Any number will do that nothing else in the database uses.
 # Longer than the server's own limits, which do not reach a client whose connection was silently cut.
 COMMAND_SECONDS = 15.0
-CONNECT_SECONDS = 10.0
+# Any number will do that nothing else in the database uses.
 _MIGRATION_LOCK = 7_283_941_650_118
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+_log = structlog.get_logger(__name__)
 
 
 class Database:
     """One pool for the statements that must be fast, an engine for the rest."""
 
-    def __init__(self, url: str, pool: Pool, engine: AsyncEngine) -> None:
-        self._url, self._pool, self.engine = url, pool, engine
+    def __init__(self, servers: Servers, pool: Pool, engine: AsyncEngine) -> None:
+        self._servers, self._pool, self.engine = servers, pool, engine
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Hot]:
@@ -57,7 +53,13 @@ class Database:
         where one is lost: then nobody knows whether the last write happened."""
         with translated():
             async with self._pool.acquire() as connection:
-                yield connection
+                try:
+                    yield connection
+                except (OSError, asyncpg.PostgresConnectionError, asyncpg.ReadOnlySQLTransactionError):
+                    # The others may well lead to the same server, which is gone or no longer the primary.
+                    await self._pool.expire_connections()
+                    connection.terminate()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Hot]:
@@ -77,10 +79,12 @@ class Database:
             except DBAPIError as error:
                 # Behind the library's error and its adapter's stands the driver's, which says what it was.
                 raise (error.orig and error.orig.__cause__) or error from error
+            except NoConnectionInTime as error:
+                raise TimeoutError from error
 
     async def connect(self, command_seconds: float | None = None) -> Own:
         """A connection of one's own, outside of the pool."""
-        return await _connect(self._url, command_seconds)
+        return await self._servers.connect(command_seconds)
 
 
 @contextmanager
@@ -103,7 +107,7 @@ def translated() -> Iterator[None]:
         asyncpg.InternalClientError,
         asyncpg.PostgresConnectionError,
     ) as error:
-        raise Unavailable("the database cannot be reached") from error
+        raise _unavailable("the database cannot be reached", error) from error
     except (
         # Of a server in recovery or no longer the primary, out of something, or about to stop.
         asyncpg.InvalidTransactionStateError,
@@ -114,7 +118,13 @@ def translated() -> Iterator[None]:
         asyncpg.InsufficientResourcesError,
         asyncpg.TransactionRollbackError,
     ) as error:
-        raise Unavailable("the database is busy or about to stop") from error
+        raise _unavailable("the database is busy or about to stop", error) from error
+
+
+def _unavailable(text: str, error: Exception) -> Unavailable:
+    """Callers need not know what exactly it is, but whoever looks after the database must."""
+    _log.warning("database unavailable", error=type(error).__name__)
+    return Unavailable(text)
 
 
 @asynccontextmanager
@@ -123,43 +133,55 @@ async def open_database(url: str, pool_size: int = 10) -> AsyncIterator[Database
 
     Raises SettingsError where it cannot be had, or is set up so that an acknowledgement would be a lie.
     """
+    servers = Servers(url)
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: _connect(url, COMMAND_SECONDS),
+        async_creator=lambda: servers.connect(COMMAND_SECONDS),
         pool_size=4,
         pool_pre_ping=True,
         hide_parameters=True,
     )
-    async with await _pool(url, pool_size) as pool:
+    async with _pool(servers, pool_size) as pool:
         try:
-            async with pool.acquire() as connection:
-                await _check(connection)
-            yield Database(url, pool, engine)
+            await _check(pool)
+            yield Database(servers, pool, engine)
         finally:
             await engine.dispose()
 
 
-async def _pool(url: str, size: int) -> Pool:
+def _pool(servers: Servers, size: int) -> Pool:
+    return asyncpg.create_pool(
+        # Of what the pool would have the driver do, all is as the driver does by itself.
+        connect=lambda *_, **__: servers.connect(COMMAND_SECONDS, **_KEYED),
+        # With a least number it would try to have that again and again, and tell of it in its own words.
+        min_size=0,
+        max_size=size,
+        init=_speak_json,
+        reset=_keep,
+    )
+
+
+async def _check(pool: Pool) -> None:
     try:
-        return await asyncpg.create_pool(
-            url,
-            # Otherwise it tries again and again to have one, and tells about it in its own words.
-            min_size=0,
-            max_size=size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            server_settings=_SESSION_SETTINGS | _KEYED,
-            init=_speak_json,
-            reset=_keep,
-        )
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        async with pool.acquire() as connection:
+            version = connection.get_server_version().major
+            settings = {row["name"]: row["setting"] for row in await connection.fetch("SHOW ALL")}
+    except (
+        OSError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
         raise SettingsError(f"SPARK_DATABASE_URL: the database cannot be opened: {error}") from error
-
-
-async def _check(connection: Hot) -> None:
-    if connection.get_server_version().major < OLDEST_POSTGRESQL:
+    if version < OLDEST_POSTGRESQL:
         raise SettingsError(f"SPARK_DATABASE_URL: PostgreSQL {OLDEST_POSTGRESQL} or newer is needed")
-    if await connection.fetchval("SHOW synchronous_commit") == "off":
+    if settings["transaction_read_only"] == "on":
+        raise SettingsError(
+            "SPARK_DATABASE_URL: the server takes no writes, as a standby does; name the primary, or both "
+            "with target_session_attrs=read-write"
+        )
+    if settings["synchronous_commit"] == "off":
         raise SettingsError(
             "SPARK_DATABASE_URL: synchronous_commit is off, so that an acknowledged commit may be lost; "
             "set it to on, or higher, for this database or user"
@@ -186,12 +208,6 @@ def alembic_config(connection: Connection) -> Config:
 
 def _upgrade(connection: Connection) -> None:
     command.upgrade(alembic_config(connection), "head")
-
-
-async def _connect(url: str, command_seconds: float | None) -> Own:
-    return await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, server_settings=_SESSION_SETTINGS
-    )
 
 
 async def _speak_json(connection: Own) -> None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from agent_service.domain import EventType, Lease, ReplicaId, SessionId, SessionState
-from agent_service.store.database import Database, Own
+from agent_service.store.database import Database
 from agent_service.store.ledger import Ledger, write
 from agent_service.store.release import RELEASED
 from agent_service.store.rows import SESSION_COLUMNS, get, session, session_fields
+from agent_service.store.servers import Own
 
 _REGISTER = """
 INSERT INTO replicas (replica_id, address, lease_until)

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from agent_service.errors import Unavailable
 from agent_service.settings import SettingsError
@@ -46,6 +46,44 @@ async def test_every_connection_has_time_limits(database: Database) -> None:
         assert settings[name] not in ("0", "")
 
 
+# By PostgreSQL's own names.
+PASSING = [
+    "serialization_failure",
+    "deadlock_detected",
+    "lock_not_available",
+    "query_canceled",
+    "admin_shutdown",
+    "cannot_connect_now",
+    "too_many_connections",
+    "disk_full",
+    "out_of_memory",
+    "io_error",
+    "read_only_sql_transaction",
+]
+
+
+@pytest.mark.parametrize("condition", PASSING)
+async def test_a_failure_that_passes_is_told_as_unavailable_in_no_words_of_the_database(
+    database: Database, condition: str
+) -> None:
+    fail = f"DO $$ BEGIN RAISE EXCEPTION 'secret' USING ERRCODE = '{condition}'; END $$"
+
+    async def by_pool() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(fail)
+
+    async def by_engine() -> None:
+        async with database.begin() as connection:
+            await connection.execute(text(fail))
+
+    for failing in (by_pool, by_engine):
+        with pytest.raises(Unavailable) as caught:
+            await failing()
+        assert "secret" not in str(caught.value)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
 async def test_a_lost_connection_is_told_as_unavailable(database: Database) -> None:
     async def on_a_killed_connection() -> None:
         async with database.transaction() as connection:
@@ -57,3 +95,25 @@ async def test_a_lost_connection_is_told_as_unavailable(database: Database) -> N
 
     with pytest.raises(Unavailable):
         await on_a_killed_connection()
+
+
+async def test_a_server_that_does_not_answer_any_more_is_left_by_all_connections(database: Database) -> None:
+    async def backends() -> set[int]:
+        async with database.connection() as one, database.connection() as other:
+            return {await of.fetchval("SELECT pg_backend_pid()") for of in (one, other)}
+
+    before = await backends()
+    with pytest.raises(Unavailable):
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_sleep(3600)", timeout=0.1)
+    assert not before & await backends()
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_left_by_all_connections(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable):
+        async with database.connection() as connection:
+            await connection.execute("CREATE TABLE written ()")
+    async with database.connection() as connection:
+        await connection.execute("CREATE TABLE written ()")
