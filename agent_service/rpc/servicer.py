@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
 import structlog
+from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
 from agent_service.domain import Json, ModelCheck, SessionId
-from agent_service.errors import SparkError
+from agent_service.errors import SparkError, Unavailable
 from agent_service.rpc.convert import fields
 from agent_service.rpc.convert.event import message_proto
 from agent_service.rpc.convert.interrupt import deposit, interrupt_proto, interrupt_states
@@ -154,9 +155,11 @@ class AgentService(AgentServiceServicer):
     ) -> DepositInterruptsResponse:
         if len(request.deposits) > MAX_DEPOSITS:
             raise fields.invalid("deposits", f"has more than {MAX_DEPOSITS} deposits")
-        return DepositInterruptsResponse(
-            results=await asyncio.gather(*(self._deposit(item) for item in request.deposits))
-        )
+        results = await asyncio.gather(*(self._deposit(item) for item in request.deposits))
+        if results and all(result.error.code == Code.UNAVAILABLE for result in results):
+            # As a whole, a call is repeated by whoever repeats calls.
+            raise Unavailable(results[0].error.message)
+        return DepositInterruptsResponse(results=results)
 
     async def GetInterrupt(self, request: GetInterruptRequest, context: object) -> GetInterruptResponse:
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)

@@ -205,9 +205,10 @@ class AgentServiceServicer:
 
     def DepositInterrupts(self, request, context):
         """Deposits interrupts for any sessions and gives a result for each, in order. A
-        result is OK only after the commit. Errors of the whole call: INVALID_FIELD.
-        Errors of a result: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
-        REQUEST_ID_REUSED, TOO_MANY_PENDING, SOURCE_NOT_ALLOWED.
+        result is OK only after the commit. Errors of the whole call: INVALID_FIELD,
+        UNAVAILABLE if nothing of it could be written. Errors of a result:
+        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, REQUEST_ID_REUSED,
+        TOO_MANY_PENDING, SOURCE_NOT_ALLOWED, UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

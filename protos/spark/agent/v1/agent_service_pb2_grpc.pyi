@@ -77,9 +77,10 @@ class AgentServiceStub:
     """
     DepositInterrupts: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DepositInterruptsRequest, _agent_service_pb2.DepositInterruptsResponse]
     """Deposits interrupts for any sessions and gives a result for each, in order. A
-    result is OK only after the commit. Errors of the whole call: INVALID_FIELD.
-    Errors of a result: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
-    REQUEST_ID_REUSED, TOO_MANY_PENDING, SOURCE_NOT_ALLOWED.
+    result is OK only after the commit. Errors of the whole call: INVALID_FIELD,
+    UNAVAILABLE if nothing of it could be written. Errors of a result:
+    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, REQUEST_ID_REUSED,
+    TOO_MANY_PENDING, SOURCE_NOT_ALLOWED, UNAVAILABLE.
     """
     GetInterrupt: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetInterruptRequest, _agent_service_pb2.GetInterruptResponse]
     """Reads an interrupt. Errors: INVALID_FIELD, INTERRUPT_NOT_FOUND."""
@@ -155,9 +156,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     DepositInterrupts: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DepositInterruptsRequest, _agent_service_pb2.DepositInterruptsResponse]  # type: ignore[assignment]
     """Deposits interrupts for any sessions and gives a result for each, in order. A
-    result is OK only after the commit. Errors of the whole call: INVALID_FIELD.
-    Errors of a result: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
-    REQUEST_ID_REUSED, TOO_MANY_PENDING, SOURCE_NOT_ALLOWED.
+    result is OK only after the commit. Errors of the whole call: INVALID_FIELD,
+    UNAVAILABLE if nothing of it could be written. Errors of a result:
+    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, REQUEST_ID_REUSED,
+    TOO_MANY_PENDING, SOURCE_NOT_ALLOWED, UNAVAILABLE.
     """
     GetInterrupt: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetInterruptRequest, _agent_service_pb2.GetInterruptResponse]  # type: ignore[assignment]
     """Reads an interrupt. Errors: INVALID_FIELD, INTERRUPT_NOT_FOUND."""
@@ -290,9 +292,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DepositInterruptsResponse, _abc.Awaitable[_agent_service_pb2.DepositInterruptsResponse]]:
         """Deposits interrupts for any sessions and gives a result for each, in order. A
-        result is OK only after the commit. Errors of the whole call: INVALID_FIELD.
-        Errors of a result: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
-        REQUEST_ID_REUSED, TOO_MANY_PENDING, SOURCE_NOT_ALLOWED.
+        result is OK only after the commit. Errors of the whole call: INVALID_FIELD,
+        UNAVAILABLE if nothing of it could be written. Errors of a result:
+        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, REQUEST_ID_REUSED,
+        TOO_MANY_PENDING, SOURCE_NOT_ALLOWED, UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
