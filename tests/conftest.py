@@ -1,6 +1,7 @@
 """A real PostgreSQL for the run, and a fresh migrated database for each test that asks for one."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class Postgres:
     def database_url(self, name: str) -> str:
         return self.url.replace("/postgres?", f"/{name}?")
 
+
+# As in the services: forks start PostgreSQL, without grpc's care.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # In tests too a line is a fact, and a traceback is one without the values of everything in it.
 structlog.configure(

@@ -20,6 +20,7 @@ class Proxy:
         self.port = 0
         self._server_port, self._tasks = server_port, tasks
         self._pairs: set[_Pair] = set()
+        self._ended: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self._cut_in: dict[Way, int] = {}
@@ -42,7 +43,9 @@ class Proxy:
     def end(self, way: Way) -> None:
         """Say that nothing more comes this way; the other one stays open."""
         for client, server in self._pairs:
-            (server if way is Way.UP else client).write_eof()
+            writer = server if way is Way.UP else client
+            writer.write_eof()
+            self._ended.add(writer)
 
     def hold(self) -> None:
         """Carry nothing, as if the other side had vanished. New connections are taken, and not answered."""
@@ -76,6 +79,7 @@ class Proxy:
             self._carry(Way.DOWN, server_reader, client, pair),
         )
         self._pairs.discard(pair)
+        self._ended.difference_update(pair)
         for writer in pair:
             writer.close()
 
@@ -88,6 +92,8 @@ class Proxy:
                 if self._is_cut_at_this_piece(way):
                     self.cut()
                     return
+                if writer in self._ended:
+                    continue
                 writer.write(piece)
                 await writer.drain()
             writer.write_eof()

