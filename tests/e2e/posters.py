@@ -150,9 +150,9 @@ async def house(database_url: str, replicas: int = 1, sessions: int = 4) -> Asyn
         "SPARK_LOG_LEVEL": "warning",
     }
     async with AsyncExitStack() as stack:
-        agents = [
-            await stack.enter_async_context(running("agent_service", **settings)) for _ in range(replicas)
-        ]
+        agents = await asyncio.gather(
+            *(stack.enter_async_context(running("agent_service", **settings)) for _ in range(replicas))
+        )
         addresses = "ipv4:" + ",".join(agent.address for agent in agents)
         gateway = await stack.enter_async_context(
             running("gateway", SPARK_AGENT_ADDRESS=addresses, SPARK_LOG_LEVEL="warning")
