@@ -47,6 +47,7 @@ class Dispatcher:
         self._was_cut: set[Lease] = set()
         self._busy: Counter[SessionId] = Counter()
         self._replica: ReplicaId | None = None
+        self._former: ReplicaId | None = None
         self._hinted = asyncio.Event()
         self._next_poll = 0.0
         self._wakeups = wakeups
@@ -80,14 +81,17 @@ class Dispatcher:
         if replica != self._replica:
             # What this process ran under another lease, others may have by now.
             self._cut_off()
-            self._replica = replica
+            self._former, self._replica = self._replica or self._former, replica
         if replica is None:
             return
         self._start(tasks, await self._leases.claim_due(replica, self._room))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
-            self._start(tasks, await self._leases.claim_own(replica, self._running, self._room))
-            self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
+            own = await self._leases.claim_own(replica, self._running, self._room, self._former)
+            self._start(tasks, own)
+            if len(own) < BATCH:
+                # Until then some of its own may still be among those of the dead.
+                self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
             self._start(tasks, await self._leases.claim_suspect(replica, self._room))
             self._forget_lost(await self._leases.held(replica))
             if failed := await self._leases.fail_exhausted():

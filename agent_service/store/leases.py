@@ -103,11 +103,12 @@ UPDATE sessions
 SET state = $2, state_reason = $3, revision = $4, {RELEASED}
 WHERE session_id = $1"""
 
-# Sessions that carry this replica's name though it does not run them: a write whose outcome was unknown.
+# Sessions that carry this replica's name, or its former one, though it does not run them: the outcome of a write
+# was unknown, or the lease lapsed.
 _CLAIM_OWN = f"""
 WITH due AS (
     SELECT session_id FROM sessions s
-    WHERE lease_owner = $1 AND state = 'active' AND NOT EXISTS (
+    WHERE lease_owner IN ($1, $5) AND state = 'active' AND NOT EXISTS (
         SELECT FROM unnest($3::uuid[], $4::bigint[]) AS running (session_id, epoch)
         WHERE running.session_id = s.session_id AND running.epoch = s.lease_epoch)
     LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
@@ -133,10 +134,13 @@ class Leases:
         """Take one of the sessions whose workers died again and again, unless this replica has one."""
         return await self._claim(_CLAIM_SUSPECT, replica, limit)
 
-    async def claim_own(self, replica: ReplicaId, running: Collection[Lease], limit: int) -> list[Lease]:
-        """Take again, under a new epoch, what carries this replica's name but is not run by it."""
+    async def claim_own(
+        self, replica: ReplicaId, running: Collection[Lease], limit: int, former: ReplicaId | None = None
+    ) -> list[Lease]:
+        """Take again, under a new epoch, what carries this replica's name but is not run by it. It may have
+        had another name, under which its lease has run out."""
         session_ids, epochs = [lease.session_id for lease in running], [lease.epoch for lease in running]
-        return await self._claim(_CLAIM_OWN, replica, limit, session_ids, epochs)
+        return await self._claim(_CLAIM_OWN, replica, limit, session_ids, epochs, former)
 
     async def fail_exhausted(self) -> SessionId | None:
         """Give up, visibly, a session whose workers died again and again. Somebody may resume it."""

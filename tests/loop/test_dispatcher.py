@@ -181,6 +181,28 @@ async def test_a_replica_whose_lease_lapsed_stops_its_turns_and_goes_on_as_anoth
         assert keeper.replica != before
 
 
+async def test_a_lease_that_lapsed_in_a_living_replica_is_not_held_against_its_sessions(store: Store) -> None:
+    """The database was away, nobody died."""
+    await store.session()
+    leases: list[Lease] = []
+
+    async def run(lease: Lease) -> None:
+        leases.append(lease)
+        await asyncio.Event().wait()
+
+    async with dispatching(store, run, lease_seconds=1):
+        for times in (1, 2, 3):
+
+            async def ran(times: int = times) -> bool:
+                return len(leases) >= times
+
+            await until(ran)
+            async with store.database.connection() as connection:
+                await connection.execute("UPDATE replicas SET lease_until = now()")
+    async with store.database.connection() as connection:
+        assert await connection.fetchval("SELECT attempts FROM sessions") == 0
+
+
 async def test_stopping_hands_open_turns_over_and_signs_off(store: Store) -> None:
     session_id = await store.session()
     asked, go_on, stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
