@@ -66,6 +66,9 @@ class Dispatcher:
                     await self._look_for_work(tasks)
                 except Unavailable as error:
                     _log.warning("nothing claimed", error=str(error))
+                except Exception:
+                    # Whatever it is, the next poll may go better, and what runs is to go on.
+                    _log.exception("nothing claimed")
                 await self._wait()
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=drain_seconds)

@@ -103,8 +103,8 @@ UPDATE sessions
 SET state = $2, state_reason = $3, revision = $4, {RELEASED}
 WHERE session_id = $1"""
 
-# Sessions that carry this replica's name, or its former one, though it does not run them: the outcome of a write
-# was unknown, or the lease lapsed.
+# Sessions that carry this replica's name, or its former one, though it does not run them: after a write whose
+# outcome is unknown, or a lease that lapsed.
 _CLAIM_OWN = f"""
 WITH due AS (
     SELECT session_id FROM sessions s

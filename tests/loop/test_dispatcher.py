@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from structlog.testing import capture_logs
+
 from agent_service.domain import InterruptState, Lease, SessionId, SessionMode, SessionState
 from agent_service.errors import Unavailable
 from agent_service.loop.dispatcher import Dispatcher
@@ -201,6 +203,29 @@ async def test_a_lease_that_lapsed_in_a_living_replica_is_not_held_against_its_s
                 await connection.execute("UPDATE replicas SET lease_until = now()")
     async with store.database.connection() as connection:
         assert await connection.fetchval("SELECT attempts FROM sessions") == 0
+
+
+async def test_a_poll_that_fails_for_an_unknown_reason_is_not_the_last(store: Store) -> None:
+    claimed = asyncio.Event()
+
+    async def run(lease: Lease) -> None:
+        claimed.set()
+
+    async def rename(old: str, new: str) -> None:
+        async with store.own_connection() as connection:
+            await connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    async with dispatching(store, run):
+        await rename("replicas", "lost")
+        await store.session()
+        with capture_logs() as logs:
+
+            async def failed() -> bool:
+                return any(line["event"] == "nothing claimed" for line in logs)
+
+            await until(failed)
+        await rename("lost", "replicas")
+        await asyncio.wait_for(claimed.wait(), 10)
 
 
 async def test_stopping_hands_open_turns_over_and_signs_off(store: Store) -> None:
