@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 import structlog
 
 from agent_service.domain import SessionId
-from agent_service.store.database import Database, Own
+from agent_service.store.database import Database
+from agent_service.store.servers import Own
 from agent_service.wakeups.hints import payloads, read
 from agent_service.wakeups.local import Wakeups
 

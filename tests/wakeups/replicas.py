@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 
 from agent_service.domain import SessionId
-from agent_service.store.database import Database, Own
+from agent_service.store.database import Database
+from agent_service.store.servers import Own
 from agent_service.wakeups import Wakeups, Watch
 from agent_service.wakeups.relay import relaying
 from tests.support import until

@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent_service.domain import SessionId, new_id
-from agent_service.store.database import Database, Own, open_database
+from agent_service.store.database import Database, open_database
 from agent_service.store.embedded import embedded_postgres
+from agent_service.store.servers import Own
 from agent_service.wakeups.hints import read
 from agent_service.wakeups.relay import CHANNEL, MAX_GATHERED, Notifier
 from tests.conftest import Postgres
