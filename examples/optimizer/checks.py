@@ -10,6 +10,8 @@ from spark.agent.v1.event_pb2 import Event
 from spark.agent.v1.interrupt_pb2 import Interrupt, InterruptState
 from spark.agent.v1.message_pb2 import Message, MessageType
 
+_REASON = "the examples have only one label"
+
 
 @dataclass
 class Heard:
@@ -42,16 +44,25 @@ class Heard:
     def coalesced(self) -> bool:
         return any(one.state == InterruptState.INTERRUPT_STATE_SUPERSEDED for one in self.settled)
 
+    def news(self, kind: str) -> list[list[Interrupt]]:
+        """The notifications of a type that were posted, delivered and seen."""
+        return [_of_type(ones, kind) for ones in (self.posted, self.delivered, self.seen)]
+
     def responses(self, tool: str) -> list[str]:
         return [row.tool_response.content for row in self.rows if row.tool_response.name == tool]
 
 
 def checks(heard: Heard) -> Iterator[tuple[str, bool]]:
     """Each thing that has to be so, and whether it is."""
-    ends = [_of_type(ones, "finetune.finished") for ones in (heard.posted, heard.delivered, heard.seen)]
+    failures, ends = heard.news("finetune.failed"), heard.news("finetune.finished")
     steps = [_figure(one, "step") for one in _of_type(heard.posted, "finetune.progress")]
     better = [_figure(one, "accuracy_after") > _figure(one, "accuracy_before") for one in ends[-1]]
     yield "the agent had a job id at once", heard.responses(START)[:1] == [f"{_subject(heard)} is queued"]
+    yield (
+        "finetune.failed was posted, delivered and seen, each once",
+        [len(one) for one in failures] == [1] * 3,
+    )
+    yield "it gave the reason", [_REASON in one.notification.text for one in failures[-1]] == [True]
     yield "its session was parked while the job ran", heard.parked and bool(heard.responses(WAIT))
     yield "all news came from the optimizer", {one.source for one in heard.posted} == {SOURCE}
     yield "progress that nobody had read was replaced by newer progress", heard.coalesced

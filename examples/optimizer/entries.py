@@ -55,5 +55,7 @@ EXAMPLES = tuple(
     for label, lines in (("lamp", _LAMP), ("weather", _WEATHER), ("ship", _SHIP))
     for line in lines.splitlines()
 )
+# Nothing can be learnt from these: they have only one label.
+LOPSIDED = tuple(example for example in EXAMPLES if example.label == "lamp")
 # It is not among the examples.
 QUESTION = Example("A steamer with a damaged bow lies at anchor off the rocks", "ship")

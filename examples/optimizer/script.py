@@ -10,10 +10,12 @@ from typing import TypeAlias, assert_never
 
 from pydantic import TypeAdapter
 
-from examples.optimizer.entries import EXAMPLES, QUESTION
+from examples.optimizer.classifier import Example
+from examples.optimizer.entries import EXAMPLES, LOPSIDED, QUESTION
 
 START, ASK, WAIT = "optimizer_start_finetune", "optimizer_ask_tuned", "wait"
 
+_JOB = re.compile(r"job-\w+")
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -45,21 +47,28 @@ Play: TypeAlias = Callable[[Sequence[Message]], Awaitable[Reply]]
 
 
 def next_reply(messages: Sequence[Message]) -> Reply:
-    """Start the job, sleep until it is over, ask what came of it. Read off the conversation alone, as a model
-    would do it."""
+    """Start a job that has to fail, then a better one, sleep until it is over, ask what came of it. Read off
+    the conversation alone, as a model would do it."""
     said = [message.content or "" for message in messages]
     answers = [message.content or "" for message in messages if message.role == "tool"]
-    job = next((found for answer in answers if (found := re.match(r"job-\w+", answer))), None)
+    jobs = [found[0] for answer in answers if (found := _JOB.match(answer))]
     label = re.match(r"(\w+) \(\d+%\)", answers[-1]) if answers else None
-    if not job:
-        return Use(START, {"examples": [asdict(example) for example in EXAMPLES]})
+    failed, finished = (any(f"finetune.{end}" in words for words in said) for end in ("failed", "finished"))
+    if not jobs:
+        return _start(LOPSIDED)
+    if failed and len(jobs) == 1:
+        return _start(EXAMPLES)
     if label:
         return Say(f"“{QUESTION.text}” is about: {label[1]}.")
-    if not any("finetune.finished" in words for words in said):
-        return Use(WAIT, {"seconds": 600, "reason": f"the end of {job[0]}"})
+    if not finished:
+        return Use(WAIT, {"seconds": 600, "reason": f"the end of {jobs[-1]}"})
     if answers[-1].startswith("The tool server"):
         return Use(WAIT, {"seconds": 1, "reason": "the optimizer is away"})
-    return Use(ASK, {"job_id": job[0], "text": QUESTION.text})
+    return Use(ASK, {"job_id": jobs[-1], "text": QUESTION.text})
+
+
+def _start(examples: Sequence[Example]) -> Use:
+    return Use(START, {"examples": [asdict(example) for example in examples]})
 
 
 @asynccontextmanager

@@ -37,9 +37,10 @@ class Story:
         self._news_piled_up = asyncio.Event()
 
     async def reply(self, messages: Sequence[Message]) -> Reply:
-        """What the agent says next. After it has started the job it thinks for so long that news pile up."""
+        """What the agent says next. With the better job started it thinks for so long that news pile up."""
         reply = next_reply(messages)
-        if isinstance(reply, Use) and reply.tool != START:
+        failed = any("finetune.failed" in (message.content or "") for message in messages)
+        if failed and isinstance(reply, Use) and reply.tool != START:
             await self._news_piled_up.wait()
         return reply
 
