@@ -18,7 +18,7 @@ setup: .venv/stamp ## Makes .venv from the lock file.
 demo: setup ## Shows an agent take an interrupt, with nothing else installed.
 	$(BIN)/sparkctl demo
 
-story: setup ## Plays how an agent has a model tuned and sleeps until that failed, or is done; then with a crash in it.
+story: setup ## Plays how an agent tunes a model and sleeps until that is done; then with a crash in the middle.
 	$(BIN)/python -m examples.optimizer.story
 	$(BIN)/python -m examples.optimizer.story --kill
 

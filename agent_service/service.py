@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
@@ -31,7 +31,7 @@ from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from agent_service.store.transcript import Transcript
-from agent_service.tools import Tool, Toolbox
+from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
 from agent_service.tools.tell import Tell
 from agent_service.tools.tool_set import ToolSet
@@ -77,12 +77,19 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
     models = Models(config, settings.demo_pace, settings.max_reply_bytes)
     wakeups, stopping = Wakeups(), asyncio.Event()
     async with (
+        _tool_sets(config) as tool_sets,
         open_database(url) as database,
         relaying(database, wakeups, stopping),
         Deposits(database, wakeups, limits(settings)) as deposits,
-        _toolbox(settings, config, Tell(Peers(database), deposits, settings.max_text_bytes)) as toolbox,
     ):
         await migrate(database)
+        tell = Tell(Peers(database), deposits, settings.max_text_bytes)
+        toolbox = Toolbox(
+            (*builtin_tools(), tell),
+            settings.max_tool_output_bytes,
+            settings.tool_timeout_seconds,
+            sets=tool_sets,
+        )
         safe_points = SafePoints(database, wakeups, RENDER_VERSION)
         profiles = Profiles(models.named, ModelProfiles(database))
         agent = Agent.of(
@@ -122,22 +129,17 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
 
 
 @asynccontextmanager
-async def _toolbox(settings: Settings, config: Config, tell: Tool) -> AsyncIterator[Toolbox]:
-    """The tools, with the servers of those that have one running."""
-    async with AsyncExitStack() as running:
-        sets: Sequence[ToolSet] = ()
-        if config.tools:
-            # Takes a second, which a service without such tools can do without.
-            from agent_service.tools.mcp import tool_set as mcp
+async def _tool_sets(config: Config) -> AsyncIterator[Sequence[ToolSet]]:
+    """The sets of tools, with their servers running. Raises SettingsError."""
+    if not config.tools:
+        yield ()
+        return
+    # Takes a second, which a service without such tools can do without.
+    from agent_service.tools.mcp.tool_set import McpToolSet, supervised
 
-            sets = mcp_sets = [mcp.McpToolSet(name, table) for name, table in config.tools.items()]
-            await running.enter_async_context(mcp.supervised(mcp_sets))
-        yield Toolbox(
-            (*builtin_tools(), tell),
-            settings.max_tool_output_bytes,
-            settings.tool_timeout_seconds,
-            sets=sets,
-        )
+    sets = [McpToolSet(name, table) for name, table in config.tools.items()]
+    async with supervised(sets):
+        yield sets
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # What a command and its environment can be made of.
 Argument = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Variable = Annotated[str, Field(pattern=r"^[^\x00=]+$")]
+Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 
 # What no set of tools may be called: the tools that are built in, and all of them together.
 BUILT_IN_TOOLS = ("now", "wait", "note", "tell", "built-in")
@@ -59,6 +60,10 @@ class ToolConfig(BaseModel):
     command: tuple[Argument, ...] = ()
     url: str = Field(default="", pattern=r"^(https?://.+)?$")
     env: dict[Variable, Argument] = Field(default_factory=dict)
+    # Their values are in these variables of the environment: no secret is in the file.
+    headers_env: dict[Header, Variable] = Field(default_factory=dict)
+    # Each call says for which session it is.
+    share_session_id: bool = False
     timeout_seconds: Seconds | None = None
     # By an interrupt with immediate delivery.
     cancellable: bool = True
@@ -69,6 +74,8 @@ class ToolConfig(BaseModel):
             raise ValueError("either command or url is needed, and not both")
         if self.url and self.env:
             raise ValueError("env goes with command")
+        if self.command and self.headers_env:
+            raise ValueError("headers_env goes with url")
         return self
 
 

@@ -154,6 +154,8 @@ def test_spark_toml_names_sets_of_tools(spark_toml: Callable[[str], None]) -> No
 
         [tools.ship-log]
         url = "http://127.0.0.1:8000/mcp"
+        headers_env = { Authorization = "LOG_KEY" }
+        share_session_id = true
         """
     )
     tools = load()[1].tools
@@ -161,6 +163,8 @@ def test_spark_toml_names_sets_of_tools(spark_toml: Callable[[str], None]) -> No
     assert (tools["web"].command, tools["web"].env) == (("uvx", "mcp-server-fetch"), {"LANG": "C"})
     assert (tools["web"].timeout_seconds, tools["web"].cancellable) == (20, False)
     assert tools["ship-log"].url == "http://127.0.0.1:8000/mcp"
+    assert tools["ship-log"].headers_env == {"Authorization": "LOG_KEY"}
+    assert (tools["web"].share_session_id, tools["ship-log"].share_session_id) == (False, True)
     assert (tools["ship-log"].timeout_seconds, tools["ship-log"].cancellable) == (None, True)
 
 
@@ -181,6 +185,12 @@ def test_spark_toml_names_sets_of_tools(spark_toml: Callable[[str], None]) -> No
             "tools.web: either command or url is needed, and not both",
         ),
         ("[tools.web]\nurl = 'http://u'\nenv = { A = 'b' }", "tools.web: env goes with command"),
+        (
+            "[tools.web]\ncommand = ['a']\nheaders_env = { Authorization = 'KEY' }",
+            "tools.web: headers_env goes with url",
+        ),
+        ("[tools.web]\nurl = 'http://u'\nheaders_env = { 'a b' = 'KEY' }", "tools.web.headers_env.a b."),
+        ("[tools.web]\nurl = 'http://u'\nheaders_env = { A = '' }", "tools.web.headers_env.A: "),
         ("[tools.web]\nurl = 'file:///etc'", "tools.web.url: "),
         ("[tools.web]\ncommand = 'uvx'", "tools.web.command: "),
         ('[tools.web]\ncommand = ["a\\u0000"]', "tools.web.command.0: "),

@@ -23,6 +23,7 @@ context_window = 32768
 
 [tools.optimizer]
 url = "{optimizer}"
+share_session_id = true
 """
 
 

@@ -34,7 +34,12 @@ async def test_health_exits_0_where_a_service_is_serving_and_1_where_none_is(spa
 async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: Path) -> None:
     toml = tmp_path / "spark.toml"
     toml.write_text('[models.local]\nbase_url = "http://127.0.0.1:8000/v1"\nbase_ulr = "oops"\n')
+    keyless = tmp_path / "keyless.toml"
+    keyless.write_text('[tools.log]\nurl = "http://127.0.0.1:8000/mcp"\nheaders_env = { A = "LOG_KEY" }\n')
     starts = {
+        "agent_service: headers_env: the variable LOG_KEY is not set": run(
+            "agent_service", SPARK_CONFIG=str(keyless), SPARK_DATABASE_URL="postgresql://127.0.0.1:1/none"
+        ),
         "agent_service: SPARK_LEASE_SECONDS: ": run("agent_service", SPARK_LEASE_SECONDS="soon"),
         f"agent_service: {toml}: unknown key models.local.base_ulr": run(
             "agent_service", SPARK_CONFIG=str(toml)

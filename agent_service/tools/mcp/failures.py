@@ -1,5 +1,6 @@
 """Why a server cannot be talked to, in words for people, and never in those of an exception."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx2
@@ -21,11 +22,15 @@ class Reason:
     kind: str
 
 
-def reason_of(error: Exception) -> Reason:
-    """Of a group the error that was foreseen, or the first."""
+def reason_of(error: Exception, secrets: Iterable[str] = ()) -> Reason:
+    """Of a group the error that was foreseen, or the first. None of the secrets is in it."""
     found = _leaves(error)
     told = next((leaf for leaf in found if isinstance(leaf, Broken)), found[0])
-    return Reason(_words(told), type(told).__name__)
+    words = _words(told)
+    for secret in secrets:
+        # What is before it says of which kind it is, like `Bearer`.
+        words = words.replace(secret.split()[-1], "[secret]")
+    return Reason(words[:MAX_LENGTH], type(told).__name__)
 
 
 def _words(error: BaseException) -> str:
@@ -33,7 +38,7 @@ def _words(error: BaseException) -> str:
         case Broken():
             return str(error)
         case MCPError():
-            return f"refused: {' '.join(error.message.split())[:MAX_LENGTH]}"
+            return f"refused: {' '.join(error.message.split())}"
         case OSError(strerror=str() as reason):
             return f"cannot be started: {reason}"
         case httpx2.TransportError():

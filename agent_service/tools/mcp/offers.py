@@ -1,7 +1,6 @@
 """What a server offers as models and people are shown it. Pure: the same tool has the same name for ever."""
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ from mcp import types
 
 from agent_service.domain import cut
 from agent_service.model import ToolSpec
+from agent_service.tools.mcp import listing, schemas
 from agent_service.tools.tool_set import Offer
 
 MAX_TOOLS = 100
 MAX_NAME_LENGTH = 64
 MAX_DESCRIPTION_BYTES = 4 * 1024
-MAX_SCHEMA_BYTES = 16 * 1024
+MAX_REASON_LENGTH = 200
+# How many of a list are looked at.
+MAX_LISTED = 2 * MAX_TOOLS
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -36,22 +38,26 @@ class Offered:
 class Offers:
     """By name, so that a server that lists its tools in another order changes nothing."""
 
-    offered: tuple[Offered, ...]
-    left_out: tuple[Offer, ...]
+    offered: tuple[Offered, ...] = ()
+    left_out: tuple[Offer, ...] = ()
 
 
 def offers(set_name: str, tools: Sequence[types.Tool]) -> Offers:
+    """May take seconds: schemas are checked."""
     offered: dict[str, Offered] = {}
     left_out: list[Offer] = []
-    for tool in tools:
+    for tool in tools[:MAX_LISTED]:
         name, description = offered_name(set_name, tool.name), _description(tool)
         if reason := _unfit(tool, taken=name in offered, full=len(offered) >= MAX_TOOLS):
-            left_out.append(Offer(_clean(tool.name)[:MAX_NAME_LENGTH], description, reason))
+            own_name = _clean(tool.name)[:MAX_NAME_LENGTH]
+            left_out.append(Offer(own_name, description, _clean(reason)[:MAX_REASON_LENGTH]))
         else:
             offered[name] = Offered(
                 tool.name, ToolSpec(name, description, tool.input_schema), _repeatable(tool)
             )
-    return Offers(tuple(offered[name] for name in sorted(offered)), tuple(left_out[:MAX_TOOLS]))
+    if (more := len(tools) - MAX_LISTED) > 0:
+        left_out.append(Offer("…", "", f"stands for {more} more"))
+    return Offers(tuple(offered[name] for name in sorted(offered)), tuple(left_out))
 
 
 def offered_name(set_name: str, own_name: str) -> str:
@@ -66,16 +72,13 @@ def offered_name(set_name: str, own_name: str) -> str:
 
 def _unfit(tool: types.Tool, taken: bool, full: bool) -> str:
     """Why a tool cannot be offered, if it cannot."""
+    if reason := listing.left_out(tool):
+        return reason
     if taken:
         return "has the name of another tool"
     if full:
         return f"is beyond the {MAX_TOOLS} tools that are offered of one server"
-    if tool.input_schema.get("type") != "object":
-        return "has a schema that is not one of an object"
-    size = len(json.dumps(tool.input_schema))
-    if size > MAX_SCHEMA_BYTES:
-        return f"has a schema of {size} bytes, more than {MAX_SCHEMA_BYTES}"
-    return ""
+    return schemas.problem(tool.input_schema)
 
 
 def _description(tool: types.Tool) -> str:

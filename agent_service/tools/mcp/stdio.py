@@ -21,12 +21,15 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 
 from agent_service.tools.mcp.failures import Broken
+from agent_service.tools.mcp.listing import readable
 from agent_service.tools.mcp.meter import MAX_MESSAGE_BYTES, Meter
 
 # Each of: after its stdin is closed, after SIGTERM, after SIGKILL.
 STOP_SECONDS = 2.0
 
 _LOGGED_BYTES = 2000
+# A server that logs more has to wait.
+_LOGGED_BYTES_A_SECOND = 1024 * 1024
 _DRAINED_BYTES = 64 * 1024
 _log = structlog.get_logger(__name__)
 
@@ -76,9 +79,11 @@ async def _read(
     async with to_client:
         while line := await _line(stdout):
             meter.count()
+            meter.weigh(line)
             if message := _message(line):
+                meter.heed(message)
                 try:
-                    await to_client.send(SessionMessage(message))
+                    await to_client.send(readable(SessionMessage(message)))
                 except anyio.BrokenResourceError:
                     return  # Nobody listens any more.
     # Whoever was told may have gone away for it. The reason is worth more than that.
@@ -118,6 +123,7 @@ async def _write(stdin: asyncio.StreamWriter, from_client: MemoryObjectReceiveSt
 async def _log_lines(name: str, stderr: asyncio.StreamReader) -> None:
     while piece := await stderr.read(_LOGGED_BYTES):
         _log.debug("tool server says", tool_set=name, text=piece.decode(errors="replace"))
+        await asyncio.sleep(len(piece) / _LOGGED_BYTES_A_SECOND)
 
 
 async def _end(process: Process) -> str:
@@ -142,13 +148,14 @@ async def _stop(name: str, process: Process) -> None:
         _signal_group(process, signal.SIGTERM)
         await _exit(process)
     finally:
-        # Also when nobody waits for its end any more.
         _signal_group(process, signal.SIGKILL)
-    _, left_open = await asyncio.wait(drains, timeout=STOP_SECONDS)
-    for drain in left_open:
-        drain.cancel()
-    if left_open:
-        _log.error("tool server does not stop", tool_set=name, pid=process.pid)
+        # Also when nobody waits for its end any more, which is near.
+        with anyio.CancelScope(shield=True):
+            _, left_open = await asyncio.wait(drains, timeout=STOP_SECONDS)
+        for drain in left_open:
+            drain.cancel()
+        if left_open:
+            _log.error("tool server does not stop", tool_set=name, pid=process.pid)
 
 
 async def _drain(output: asyncio.StreamReader) -> None:

@@ -19,7 +19,8 @@ from agent_service.model import ToolSpec
 from agent_service.settings import ToolConfig
 from agent_service.tools.mcp.calls import outcome, progress_words, sendable
 from agent_service.tools.mcp.failures import Broken, reason_of
-from agent_service.tools.mcp.http import http
+from agent_service.tools.mcp.http import headers_of, http
+from agent_service.tools.mcp.listing import placeholder
 from agent_service.tools.mcp.offers import Offers, offers
 from agent_service.tools.mcp.stdio import stdio
 from agent_service.tools.protocol import ToolContext, ToolOutcome, Traits
@@ -40,8 +41,9 @@ class Timing:
     start: float = 60
     # To list its tools, or to take a subscription.
     answer: float = 10
-    # Between two looks at a server that says nothing.
+    # Between two looks at a server that says nothing, and at one that says again and again that it changed.
     poll: float = 30
+    rest: float = 2
     first_pause: float = 0.5
     longest_pause: float = 60
     # For which a turn waits for a server that is still on its first start.
@@ -72,7 +74,11 @@ class McpToolSet:
     """Whatever its server does costs a call of one of its tools one error, and nobody anything else."""
 
     def __init__(self, name: str, config: ToolConfig, timing: Timing = PATIENT) -> None:
+        """Raises SettingsError."""
         self._name, self._config, self._timing = name, config, timing
+        self._headers = headers_of(config.headers_env)
+        self._listed: list[types.Tool] = []
+        self._offers = Offers()
         self._tools: tuple[McpTool, ...] = ()
         self._standing = Standing(name, SetKind.MCP, SetState.STARTING, datetime.now(UTC))
         # While the server is up.
@@ -110,7 +116,7 @@ class McpToolSet:
             try:
                 await self._live()
             except Exception as error:
-                reason = reason_of(error)
+                reason = reason_of(error, secrets=self._headers.values())
                 _log.warning("tool server down", tool_set=self._name, reason=reason.text, error=reason.kind)
                 self._stand(SetState.DOWN, reason.text)
             # A cancellation that meets the server's own end has been taken for that.
@@ -134,9 +140,8 @@ class McpToolSet:
             return ToolOutcome(f"The tool server {self._name} is not running.", is_error=True)
         self._calls += 1
         try:
-            result = await self._client.call_tool(
-                own_name, sent, progress_callback=progressed, meta=_meta(context)
-            )
+            meta = _meta(context) if self._config.share_session_id else None
+            result = await self._client.call_tool(own_name, sent, progress_callback=progressed, meta=meta)
             return outcome(result)
         except MCPError as error:
             return ToolOutcome(self._refusal(error), is_error=True)
@@ -182,7 +187,7 @@ class McpToolSet:
 
     def _transport(self) -> Transport:
         if self._config.url:
-            return http(self._config.url)
+            return http(self._config.url, self._headers)
         return stdio(self._name, self._config.command, self._config.env)
 
     async def _subscribe(self, client: Client, stack: AsyncExitStack) -> None:
@@ -204,19 +209,23 @@ class McpToolSet:
                     await self._changed.wait()
             self._changed.clear()
             await self._look(client)
+            await asyncio.sleep(self._timing.rest)
 
     async def _look(self, client: Client) -> None:
         """See what the server offers now. One that does not answer hangs, unless it is busy with a call."""
         try:
             async with asyncio.timeout(self._timing.answer):
-                found = offers(self._name, await _listed(client))
+                listed = await _listed(client)
         except TimeoutError:
             if not self._calls:
                 raise Broken(f"did not answer within {self._timing.answer:g} s") from None
         except ValidationError:
-            raise Broken("lists a tool that is not valid") from None
+            raise Broken("answers with no list of tools") from None
         else:
-            self._offer(found)
+            if listed != self._listed:
+                self._offers = await asyncio.to_thread(offers, self._name, listed)
+                self._listed = listed
+            self._offer(self._offers)
 
     def _offer(self, found: Offers) -> None:
         self._tools = tuple(
@@ -254,6 +263,7 @@ def _meta(context: ToolContext) -> types.RequestParamsMeta | None:
 
 
 async def _listed(client: Client) -> list[types.Tool]:
+    """What the server lists, up to a measure. What is beyond it has a stand-in."""
     tools: list[types.Tool] = []
     cursor = None
     for _ in range(_MAX_PAGES):
@@ -261,8 +271,9 @@ async def _listed(client: Client) -> list[types.Tool]:
         tools += page.tools
         cursor = page.next_cursor
         if cursor is None:
-            break
-    return tools
+            return tools
+    stand_in = placeholder("…", f"stands for what comes after {_MAX_PAGES} pages")
+    return [types.Tool.model_validate(stand_in), *tools]
 
 
 @asynccontextmanager

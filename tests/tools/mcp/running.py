@@ -17,7 +17,7 @@ from tests.support import until
 
 SERVERS = Path(__file__).parent.parent / "mcp_servers"
 # Servers that have died are back soon, and nobody looks at one without being told to.
-HURRIED = Timing(start=30, answer=30, poll=3600, first_pause=0.01, longest_pause=0.05, ready=30)
+HURRIED = Timing(start=30, answer=30, poll=3600, rest=0, first_pause=0.01, longest_pause=0.05, ready=30)
 NEVER_SECONDS = 3600
 
 
@@ -26,11 +26,12 @@ def script(name: str, *arguments: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def running(
-    *command: str, url: str = "", env: dict[str, str] | None = None, **timing: float
-) -> AsyncIterator[McpToolSet]:
-    """A set called `light`, as soon as its server has been up or down for the first time."""
-    one = McpToolSet("light", ToolConfig(command=command, url=url, env=env or {}), replace(HURRIED, **timing))
+async def running(*command: str, **options: object) -> AsyncIterator[McpToolSet]:
+    """A set called `light`, as soon as its server has been up or down for the first time. The options are
+    those of its configuration and of its timing."""
+    config = {name: value for name, value in options.items() if name in ToolConfig.model_fields}
+    timing = {name: value for name, value in options.items() if name not in config}
+    one = McpToolSet("light", ToolConfig(command=command, **config), replace(HURRIED, **timing))
     async with supervised([one]):
         await one.ready()
         yield one

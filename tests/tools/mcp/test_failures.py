@@ -18,7 +18,7 @@ def not_valid() -> ValidationError:
     [
         (Broken("exited with code 1"), "exited with code 1"),
         (MCPError(-32601, "Method\nnot found"), "refused: Method not found"),
-        (MCPError(-32601, "a" * 1000), "refused: " + "a" * 200),
+        (MCPError(-32601, "a" * 1000), "refused: " + "a" * 191),
         (
             FileNotFoundError(2, "No such file or directory", "/secret"),
             "cannot be started: No such file or directory",
@@ -38,3 +38,8 @@ def test_of_several_errors_the_one_that_was_foreseen_is_told() -> None:
     group = ExceptionGroup("", [KeyError("a"), ExceptionGroup("", [Broken("exited with code 1")])])
     assert reason_of(group).text == "exited with code 1"
     assert reason_of(ExceptionGroup("", [KeyError("a"), OSError()])).kind == "KeyError"
+
+
+def test_a_secret_that_a_server_says_again_is_not_told() -> None:
+    echo = MCPError(-32601, "no such key: Bearer abc123, abc123")
+    assert reason_of(echo, ["Bearer abc123"]).text == "refused: no such key: Bearer [secret], [secret]"

@@ -3,9 +3,13 @@
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
+from agent_service.settings import SettingsError
 from agent_service.tools.tool_set import SetState
 from tests.support import until
 from tests.tools.mcp.running import called, running
@@ -18,11 +22,14 @@ INITIALIZED = {
 
 
 @asynccontextmanager
-async def serving(answer) -> AsyncIterator[str]:
-    """A server that answers a message with status, headers and body, or hangs for None."""
+async def serving(answer, heads: list[str] | None = None) -> AsyncIterator[str]:
+    """A server that answers a message with status, headers and body, or hangs for None. It keeps the heads of
+    the requests."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if heads is not None:
+            heads.append(head)
         length = next((line for line in head.lower().splitlines() if line.startswith("content-length")), ":0")
         body = await reader.readexactly(int(length.partition(":")[2]))
         answered = answer(head.split()[0], json.loads(body or "{}"))
@@ -109,3 +116,64 @@ async def test_a_url_where_something_else_listens_is_refused() -> None:
     async with serving(lambda method, message: (401, "", b"no")) as url, running(url=url) as one:
         assert one.standing.state is SetState.DOWN
         assert one.standing.detail == "refused: Server returned an error response"
+
+
+async def test_a_header_whose_value_is_in_the_environment_is_in_every_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOG_KEY", "Bearer abc123\n")
+    heads: list[str] = []
+    async with (
+        serving(lambda method, message: handshake(message), heads) as url,
+        running(url=url, headers_env={"Authorization": "LOG_KEY"}) as one,
+    ):
+        assert one.standing.state is SetState.UP
+        await called(one, "act")
+    assert {head.split()[0] for head in heads} >= {"POST", "DELETE"}
+    sent = [re.findall(r"^authorization: (.*)\r$", head, re.IGNORECASE | re.MULTILINE) for head in heads]
+    assert sent == [["Bearer abc123"]] * len(heads)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        (None, "is not set"),
+        (" ", "is not set"),
+        ("a\nb", "holds what cannot be sent"),
+        ("ä", "holds what cannot"),
+    ],
+)
+async def test_a_header_that_cannot_be_sent_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, wrong: str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("LOG_KEY", value)
+    with pytest.raises(SettingsError, match=f"^headers_env: the variable LOG_KEY {wrong}"):
+        async with running(url="http://127.0.0.1:9/mcp", headers_env={"Authorization": "LOG_KEY"}):
+            pass
+
+
+async def test_a_tool_that_is_not_valid_costs_itself_and_not_its_set() -> None:
+    def answer(method: str, message: dict):
+        if message.get("method") != "tools/list":
+            return handshake(message)
+        tools = [
+            {"name": "bad", "inputSchema": {"type": "string"}},
+            {"name": "act", "inputSchema": {"type": "object"}},
+        ]
+        return json_answer(message, result={"tools": tools})
+
+    async with serving(answer) as url, running(url=url) as one:
+        assert [tool.spec.name for tool in one.tools] == ["light_act"]
+        assert one.standing.offers[-1].left_out == "is not valid: inputSchema.type makes no sense"
+
+
+async def test_an_answer_of_too_many_parts_is_an_error_and_no_more() -> None:
+    def answer(method: str, message: dict):
+        if message.get("method") != "tools/call":
+            return handshake(message)
+        return json_answer(message, result={"content": [], "structuredContent": {"a": [[]] * 300_000}})
+
+    async with serving(answer) as url, running(url=url) as one:
+        assert (await called(one, "act"))[1]
+        assert one.standing.state is SetState.UP

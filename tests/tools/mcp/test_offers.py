@@ -71,19 +71,19 @@ def test_a_tool_is_repeatable_if_its_server_says_that_it_does_no_harm(
     assert offered.repeatable is repeatable
 
 
-@pytest.mark.parametrize(
-    ("schema", "reason"),
-    [
-        ({"type": "string"}, "has a schema that is not one of an object"),
-        ({}, "has a schema that is not one of an object"),
-        ({"type": "object", "title": "a" * 20_000}, "has a schema of 20031 bytes, more than 16384"),
-    ],
-)
-def test_a_tool_whose_schema_is_unfit_is_left_out_with_the_reason(schema: dict, reason: str) -> None:
-    found = offers("web", [tool("bad", "Does harm.", schema), tool("good")])
+def test_a_tool_whose_schema_is_unfit_is_left_out_with_the_reason() -> None:
+    found = offers("web", [tool("bad", "Does harm.", {"type": "object", "required": 3}), tool("good")])
     assert [one.spec.name for one in found.offered] == ["web_good"]
     [left_out] = found.left_out
+    reason = "has a schema that is none: $.required makes no sense"
     assert (left_out.name, left_out.description, left_out.left_out) == ("bad", "Does harm.", reason)
+
+
+def test_a_reason_is_cut_and_cleaned() -> None:
+    lost = {"type": "object", "$ref": "#\x1b" + "a" * 1000}
+    [left_out] = offers("web", [tool("bad", schema=lost)]).left_out
+    assert len(left_out.left_out) == module.MAX_REASON_LENGTH
+    assert "\x1b" not in left_out.left_out
 
 
 def test_a_name_is_given_once() -> None:
@@ -93,9 +93,12 @@ def test_a_name_is_given_once() -> None:
 
 
 def test_of_a_server_with_too_many_tools_some_are_left_out() -> None:
-    found = offers("web", [tool(f"t{n}") for n in range(3 * module.MAX_TOOLS)])
-    assert len(found.offered) == len(found.left_out) == module.MAX_TOOLS
-    assert found.left_out[0].left_out == "is beyond the 100 tools that are offered of one server"
+    found = offers("web", [tool(f"t{n}") for n in range(module.MAX_LISTED + 50)])
+    assert len(found.offered) == module.MAX_TOOLS
+    *left_out, rest = found.left_out
+    assert len(left_out) == module.MAX_LISTED - module.MAX_TOOLS
+    assert {one.left_out for one in left_out} == {"is beyond the 100 tools that are offered of one server"}
+    assert (rest.name, rest.left_out) == ("…", "stands for 50 more")
 
 
 def test_a_description_is_cut_and_cleaned() -> None:

@@ -31,6 +31,9 @@ async def pid_of(one: McpToolSet) -> int:
         ("die", "exited with code 7"),
         ("giant", "sent a message of more than 4194304 bytes"),
         ("flood", "sent more than 1000 messages in a second"),
+        ("maze", "sent more than 250000 lists and objects in a second"),
+        ("nag", "sent more than 100 requests in a minute"),
+        ("endless_number", "failed"),
     ],
 )
 async def test_a_server_that_breaks_in_a_call_costs_that_call_and_is_started_again(
@@ -80,6 +83,47 @@ async def test_half_a_character_is_replaced() -> None:
 async def test_a_result_that_makes_no_sense_is_an_error() -> None:
     async with wild() as one:
         assert await called(one, "nonsense") == ("The tool server light gave no valid answer.", True)
+        assert not (await called(one, "pid"))[1]
+
+
+@pytest.mark.parametrize("doing", ["stray", "scribble", "no_error"])
+async def test_an_answer_that_is_none_costs_the_call_its_time_and_an_error(doing: str) -> None:
+    async with wild() as one:
+        box = Toolbox([], max_output_bytes=1000, timeout_seconds=SOON_SECONDS, sets=[one])
+        response = await box.call(ToolCall("c1", f"light_{doing}", "{}"), box.specs(["light"]), context())
+        assert response.content.startswith(f"The tool light_{doing} did not finish within 0.1 s")
+        assert response.is_error
+        assert not (await called(one, "pid"))[1]
+
+
+@pytest.mark.parametrize(
+    ("doing", "told"),
+    [
+        ("empty", ("[nothing was returned]", False)),
+        ("figures", ('{"ships": 2}', False)),
+        ("hologram", ("The tool server light gave no valid answer.", True)),
+        ("ask", ("result error error error error", False)),
+    ],
+)
+async def test_what_a_server_does_beside_the_usual_is_named_or_refused(
+    doing: str, told: tuple[str, bool]
+) -> None:
+    async with wild() as one:
+        assert await called(one, doing) == told
+        assert not (await called(one, "pid"))[1]
+
+
+async def test_a_server_that_floods_stops_no_other() -> None:
+    async with wild() as one, running(*script("keeper")) as other:
+        flooding = asyncio.create_task(called(one, "flood"))
+        assert await called(other, "echo", text="Still there?") == ("Still there?", False)
+        assert (await flooding)[1]
+        assert await called(other, "echo", text="And now?") == ("And now?", False)
+        assert other.standing.state is SetState.UP
+
+
+async def test_a_server_that_logs_without_an_end_can_be_talked_to() -> None:
+    async with wild("chatty") as one:
         assert not (await called(one, "pid"))[1]
 
 
@@ -150,13 +194,55 @@ async def test_a_changed_list_of_tools_is_found_when_the_server_tells_nothing() 
         await until_offered(one, "light_new")
 
 
-async def test_a_list_of_tools_that_is_not_valid_is_no_list() -> None:
-    async with wild(first_pause=NEVER_SECONDS, longest_pause=NEVER_SECONDS) as one:
-        tools = one.tools
+async def test_a_tool_that_becomes_invalid_is_left_out_at_once_and_its_server_stays_up() -> None:
+    async with wild() as one:
         await called(one, "spoil")
-        await until_state(one, SetState.DOWN)
-        assert one.standing.detail == "lists a tool that is not valid"
-        assert one.tools == tools
+
+        async def left_out() -> bool:
+            return not one.tools
+
+        await until(left_out)
+        assert one.standing.state is SetState.UP
+        reasons = {offer.left_out for offer in one.standing.offers}
+        assert reasons == {"is not valid: inputSchema.type makes no sense"}
+
+
+async def test_tools_that_make_no_sense_are_left_out_and_the_others_are_offered() -> None:
+    async with wild("odd") as one:
+        assert {offer.name: offer.left_out for offer in one.standing.offers if offer.left_out} == {
+            "?": "is not valid: name makes no sense",
+            "no_schema": "is not valid: inputSchema makes no sense",
+            "text": "is not valid: inputSchema.type makes no sense",
+            "typo": "has a schema that is none: $.properties.a.type makes no sense",
+            "lost": "has a schema that refers to #/$defs/text, which is not in it",
+            "icon": "is not valid: icons makes no sense",
+            "found": "has the name of another tool",
+        }
+        names = [tool.spec.name for tool in one.tools]
+        assert {"light_found", "light_riddle", "light_pid"} < set(names)
+        for own_name in ("get.page", "größe", "a" * 100):
+            [tool] = [tool for tool in one.tools if tool.own_name == own_name]
+            assert len(tool.spec.name) <= 64
+            assert (await tool.call({}, context())).content == own_name
+
+
+async def test_a_result_is_not_held_against_a_schema_that_takes_for_ever() -> None:
+    async with wild("odd") as one:
+        assert await called(one, "riddle") == ("unsolved", False)
+
+
+async def test_of_thousands_of_tools_some_are_offered() -> None:
+    async with wild("many") as one:
+        assert len(one.tools) == 100
+        assert ("…", "stands for 4000 more") in [(it.name, it.left_out) for it in one.standing.offers]
+
+
+async def test_a_list_that_changes_whenever_it_is_looked_at_is_looked_at_in_its_own_time() -> None:
+    async with wild(rest=NEVER_SECONDS) as one:
+        await called(one, "restless")
+        counts = [int((await called(one, "restless"))[0]) for _ in range(20)]
+        # At the start, and once more.
+        assert counts[-1] <= 2
 
 
 async def until_offered(one: McpToolSet, name: str) -> None:
@@ -198,6 +284,8 @@ async def test_nobody_waits_for_long_for_a_server_that_starts() -> None:
 async def test_a_server_that_does_not_come_up_is_down_with_the_reason() -> None:
     async with wild("silent", start=SOON_SECONDS) as one:
         assert (one.standing.state, one.standing.detail) == (SetState.DOWN, "did not start within 0.1 s")
+    async with wild("babble") as one:
+        assert one.standing.detail == "sent more than 1000 messages in a second"
     async with wild("broken") as one:
         assert one.standing.detail == "exited with code 3"
     async with running("/nowhere/at/all") as one:
