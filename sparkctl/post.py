@@ -30,7 +30,10 @@ async def post(gateway: Gateway, interrupt: Interrupt, request_id: str) -> PostI
     except CallFailed as failure:
         if failure.code not in _OUTCOME_UNKNOWN:
             raise
-        text = f"{failure}; to post it once and no more, repeat it with --request-id {request.request_id}"
+        same = f"--request-id {request.request_id}"
+        if interrupt.HasField("expire_time"):
+            same += f" --expires-at {interrupt.expire_time.ToJsonString()}"
+        text = f"{failure}; to post it once and no more, repeat it with {same}"
         raise CallFailed(text, failure.code, failure.reason) from None
 
 

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import Parse, ParseDict, ParseError
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from spark.agent.v1.agent_service_pb2 import UpdateSessionRequest
 from spark.agent.v1.interrupt_pb2 import Delivery, Interrupt, Notification, Nudge
@@ -83,6 +84,7 @@ def interrupt(
     when: When,
     coalesce_key: str,
     expires_seconds: float | None,
+    expires_at: str,
 ) -> Interrupt:
     """A notification of the type `notify`, or a nudge if that is empty. Still without a session."""
     asked = Interrupt(
@@ -94,8 +96,12 @@ def interrupt(
         raise UsageFailed("--subject and --data belong to a notification: give its type with --notify")
     else:
         asked.nudge.CopyFrom(Nudge(text=text))
+    if expires_seconds is not None and expires_at:
+        raise UsageFailed("--expires and --expires-at say the same: give one of them")
     if expires_seconds is not None:
         asked.expire_time.FromDatetime(datetime.now(UTC) + _span("--expires", expires_seconds))
+    elif expires_at:
+        asked.expire_time.CopyFrom(_time("--expires-at", expires_at))
     return asked
 
 
@@ -118,6 +124,15 @@ def _duration(option: str, seconds: float) -> str:
     duration = Duration()
     duration.FromTimedelta(_span(option, seconds))
     return duration.ToJsonString()
+
+
+def _time(option: str, text: str) -> Timestamp:
+    time = Timestamp()
+    try:
+        time.FromJsonString(text)
+    except ValueError:
+        raise UsageFailed(f"{option} must be a time like 2026-01-31T10:00:00+01:00, not {text!r}") from None
+    return time
 
 
 def _span(option: str, seconds: float) -> timedelta:

@@ -31,6 +31,7 @@ from tests.e2e.sessions import nudge
 from tests.examples.webhook.running import deliver, endpoint, signed
 from tests.servers.chat import ChatServer, chat_server
 
+CRON = ROOT / "examples" / "cron"
 FIGURES = Figures(accuracy_before=0.25, accuracy_after=0.75, trained_on=33, measured_on=9)
 SIGHTED = b'{"type": "ship.sighted", "data": {"name": "Beagle", "knots": 7}}'
 
@@ -58,9 +59,9 @@ class Scene:
 
     async def cron(self) -> None:
         """As cron runs its line."""
-        *_, line = (ROOT / "examples" / "cron" / "crontab").read_text().splitlines()
+        *_, line = (CRON / "crontab").read_text().splitlines()
         *_, command = line.split(maxsplit=5)
-        await self._run("/bin/sh", "-c", command.replace("\\%", "%"))
+        await self._run("/bin/sh", "-c", command)
 
     async def webhook(self) -> None:
         async with endpoint(self.gateway.address, "pilot", self.lighthouse) as url:
@@ -79,7 +80,7 @@ class Scene:
 
     async def _run(self, *command: str) -> None:
         addresses = {"SPARK_AGENT_ADDRESS": self.agent.address, "SPARK_GATEWAY_ADDRESS": self.gateway.address}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{CRON}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         process = await asyncio.create_subprocess_exec(*command, env={"PATH": path, **addresses}, cwd="/")
         assert await process.wait() == 0
 

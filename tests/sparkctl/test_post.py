@@ -35,6 +35,16 @@ async def test_an_error_that_leaves_the_outcome_open_says_how_to_repeat_the_post
         await post.post(door, NUDGE, request_id="mine")
 
 
+async def test_a_post_that_expires_is_repeated_with_the_same_time(scripted, door):
+    scripted.gateway.failures = [Broken(grpc.StatusCode.DEADLINE_EXCEEDED)]
+    expiring = Interrupt()
+    expiring.CopyFrom(NUDGE)
+    expiring.expire_time.FromJsonString("2026-01-31T10:00:00Z")
+
+    with pytest.raises(CallFailed, match=r"--request-id mine --expires-at 2026-01-31T10:00:00Z$"):
+        await post.post(door, expiring, request_id="mine")
+
+
 async def test_a_refusal_is_not_repeated(scripted, door):
     scripted.gateway.failures = [Broken(grpc.StatusCode.FAILED_PRECONDITION, "it has ended", "SESSION_ENDED")]
 

@@ -15,7 +15,7 @@ from sparkctl.requests import Mode, When
 def interrupt(**options):
     defaults = {"source": "operator", "notify": "", "subject": "", "data": "", "when": When.NEXT_ROUND}
     return requests.interrupt(
-        "Look out.", **defaults | {"coalesce_key": "", "expires_seconds": None} | options
+        "Look out.", **defaults | {"coalesce_key": "", "expires_seconds": None, "expires_at": ""} | options
     )
 
 
@@ -111,3 +111,29 @@ def test_an_expiry_is_counted_from_now():
     asked = interrupt(expires_seconds=60)
 
     assert asked.expire_time.seconds == pytest.approx(time.time() + 60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-01-31T10:00:00Z", 1769853600),
+        ("2026-01-31T10:00:00+01:00", 1769850000),
+        ("2026-01-31T10:00:00.5-00:30", 1769855400),
+    ],
+)
+def test_an_expiry_may_be_a_time_and_is_then_the_same_each_time(text, seconds):
+    assert interrupt(expires_at=text).expire_time.seconds == seconds
+    assert interrupt(expires_at=text) == interrupt(expires_at=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["10:00", "2026-01-31", "2026-01-31T10:00:00", "2026-02-31T10:00:00Z", "soon"]
+)
+def test_a_time_without_a_zone_or_that_is_none_is_refused(text):
+    with pytest.raises(UsageFailed, match="--expires-at must be a time like"):
+        interrupt(expires_at=text)
+
+
+def test_an_expiry_is_said_in_one_way():
+    with pytest.raises(UsageFailed, match="give one of them"):
+        interrupt(expires_seconds=60, expires_at="2026-01-31T10:00:00Z")

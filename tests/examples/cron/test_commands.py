@@ -1,47 +1,61 @@
-"""The commands of the cron example do what its README says."""
+"""What cron and systemd run does what its README says."""
 
 import asyncio
 import os
-import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
-import pytest
-
-from tests.examples.optimizer.scripted_gateway import ScriptedGateway, running
+from spark.agent.v1.session_pb2 import Session
+from spark.gateway.v1.gateway_service_pb2 import PostInterruptRequest
+from tests.sparkctl.events import SESSION
+from tests.sparkctl.scripted import scripted_services
 
 DIRECTORY = Path(__file__).parent.parent.parent.parent / "examples" / "cron"
+PATH = f"{DIRECTORY}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def command(file: str) -> list[str]:
-    """The words of the one command in a file, from `post` on."""
-    [line] = [line for line in (DIRECTORY / file).read_text().splitlines() if "sparkctl post" in line]
-    return shlex.split(line.partition("sparkctl ")[2])
+async def posted(zone: str = "UTC", times: int = 1) -> list[PostInterruptRequest]:
+    """What the command posts that often."""
+    async with scripted_services() as services:
+        services.agent.sessions = [Session(session_id=SESSION, display_name="lighthouse")]
+        address = services.address
+        environment = {
+            "PATH": PATH,
+            "TZ": zone,
+            "SPARK_AGENT_ADDRESS": address,
+            "SPARK_GATEWAY_ADDRESS": address,
+        }
+        for _ in range(times):
+            process = await asyncio.create_subprocess_exec("spark-morning", env=environment, cwd="/")
+            assert await process.wait() == 0
+        return services.gateway.posted
 
 
-@pytest.mark.parametrize("file", ["crontab", "spark-morning.service"])
-async def test_the_command_posts_a_morning_that_expires_and_replaces_the_last(file: str) -> None:
-    gateway, session_id = ScriptedGateway(), str(uuid4())
-    post, name, *options = command(file)
-    assert (post, name) == ("post", "lighthouse")
-    async with running(gateway) as address:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sparkctl", post, session_id, *options),
-            env={**os.environ, "SPARK_GATEWAY_ADDRESS": address},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (0, "")
-    [request] = gateway.attempts
+async def test_the_command_posts_a_morning_that_is_worth_nothing_on_the_next_day() -> None:
+    [request] = await posted()
     morning = request.interrupt
-    assert (morning.session_id, morning.source) == (session_id, "cron:morning")
+    assert (morning.session_id, morning.source) == (SESSION, "cron:morning")
     assert (morning.notification.type, morning.coalesce_key) == ("day.started", "morning")
-    left = morning.expire_time.ToDatetime(UTC) - datetime.now(UTC)
-    assert timedelta(hours=2, minutes=55) < left <= timedelta(hours=3)
+    expires = morning.expire_time.ToDatetime(UTC)
+    assert timedelta(0) < expires - datetime.now(UTC) < timedelta(days=1)
+    assert request.request_id == f"morning-{expires:%Y-%m-%d}"
 
 
-def test_both_files_have_the_same_command() -> None:
-    assert command("crontab") == command("spark-morning.service")
+async def test_the_day_is_that_of_the_place() -> None:
+    [request] = await posted(zone="UTC+09:30")
+    expires = request.interrupt.expire_time.ToDatetime(UTC)
+    assert (expires.hour, expires.minute) == (9, 29)
+
+
+async def test_to_run_it_again_on_the_same_day_is_to_post_the_same() -> None:
+    first, second = await posted(times=2)
+    assert first == second
+
+
+def test_both_files_run_it() -> None:
+    for file, line in [
+        ("crontab", "0 7 * * 1-5 spark-morning"),
+        ("spark-morning.service", "ExecStart=/usr/local/bin/spark-morning"),
+    ]:
+        assert line in (DIRECTORY / file).read_text().splitlines()
