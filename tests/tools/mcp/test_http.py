@@ -177,3 +177,19 @@ async def test_an_answer_of_too_many_parts_is_an_error_and_no_more() -> None:
     async with serving(answer) as url, running(url=url) as one:
         assert (await called(one, "act"))[1]
         assert one.standing.state is SetState.UP
+
+
+async def test_of_a_list_on_pages_without_an_end_the_first_are_read() -> None:
+    pages: list[object] = []
+
+    def answer(method: str, message: dict):
+        if message.get("method") != "tools/list":
+            return handshake(message)
+        pages.append(message)
+        tool = {"name": f"t{len(pages)}", "inputSchema": {"type": "object"}}
+        return json_answer(message, result={"tools": [tool], "nextCursor": "more"})
+
+    async with serving(answer) as url, running(url=url) as one:
+        assert len(one.tools) == len(pages) == 10
+        [rest] = [offer for offer in one.standing.offers if offer.left_out]
+        assert (rest.name, rest.left_out) == ("…", "stands for what comes after 10 pages")
