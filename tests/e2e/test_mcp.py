@@ -208,6 +208,21 @@ async def test_a_server_that_dies_costs_one_error(house: House) -> None:
     await until(up)
 
 
+async def test_a_server_that_floods_costs_its_own_session_one_error_and_no_other_anything(
+    house: House,
+) -> None:
+    await house.session("wild")
+    await (await house.chat.asked()).call("c1", "wild_flood")
+    await house.session("keeper")
+    await (await house.chat.asked("keeper_echo")).call("c1", "keeper_echo", '{"text": "Still there?"}')
+    asked = await house.chat.asked("keeper_echo")
+    assert asked.messages[-1]["content"] == "Still there?"
+    await asked.answer("Good.")
+    asked = await house.chat.asked()
+    assert asked.messages[-1]["content"].startswith("The tool server wild was lost while the tool ran.")
+    await asked.answer("Well.")
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_no_server_outlives_the_service(
     postgres: Postgres, client: Client, tmp_path: Path, end: str
