@@ -33,7 +33,6 @@ async def pid_of(one: McpToolSet) -> int:
         ("flood", "sent more than 1000 messages in a second"),
         ("maze", "sent more than 250000 lists and objects in a second"),
         ("nag", "sent more than 100 requests in a minute"),
-        ("endless_number", "failed"),
     ],
 )
 async def test_a_server_that_breaks_in_a_call_costs_that_call_and_is_started_again(
@@ -111,6 +110,18 @@ async def test_what_a_server_does_beside_the_usual_is_named_or_refused(
     async with wild() as one:
         assert await called(one, doing) == told
         assert not (await called(one, "pid"))[1]
+
+
+async def test_progress_that_no_number_can_hold_costs_the_call_an_error() -> None:
+    async with wild() as one:
+        box = Toolbox([], max_output_bytes=1000, timeout_seconds=1, sets=[one])
+        call = ToolCall("c1", "light_endless_number", "{}")
+        assert (await box.call(call, box.specs(["light"]), context())).is_error
+
+        async def answers() -> bool:
+            return not (await called(one, "pid"))[1]
+
+        await until(answers)
 
 
 async def test_a_server_that_floods_stops_no_other() -> None:
