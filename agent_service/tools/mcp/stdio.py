@@ -151,6 +151,7 @@ async def _stop(name: str, process: Process) -> None:
         _signal_group(process, signal.SIGKILL)
         # Also when nobody waits for its end any more, which is near.
         with anyio.CancelScope(shield=True):
+            await _exit(process)
             _, left_open = await asyncio.wait(drains, timeout=STOP_SECONDS)
         for drain in left_open:
             drain.cancel()
