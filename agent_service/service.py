@@ -15,6 +15,7 @@ from agent_service.loop.frame import RENDER_VERSION
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.loop.profiles import Profiles
+from agent_service.loop.spread import Spread
 from agent_service.model.registry import Models
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
@@ -75,7 +76,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
     if unknown := unknown_variables():
         _log.warning("unknown variables", names=unknown)
     models = Models(config, settings.demo_pace, settings.max_reply_bytes)
-    wakeups, stopping = Wakeups(), asyncio.Event()
+    wakeups, spread, stopping = Wakeups(), Spread(), asyncio.Event()
     async with (
         _tool_sets(config) as tool_sets,
         open_database(url) as database,
@@ -100,6 +101,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
             toolbox,
             wakeups,
             Interruption(safe_points, wakeups, settings.poll_seconds),
+            spread,
             stopping,
         )
         async with (
@@ -113,6 +115,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
                 keeper,
                 agent.run,
                 wakeups,
+                spread,
                 stopping,
                 settings.max_sessions,
                 settings.poll_seconds,

@@ -17,6 +17,7 @@ from agent_service.loop.agent import Agent
 from agent_service.loop.frame import RENDER_VERSION
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
+from agent_service.loop.spread import Spread
 from agent_service.model import Chunk, Request, Served, ToolCallPiece
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.leases import Leases, register
@@ -99,6 +100,7 @@ class Bench:
             Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),
             wakeups,
             Interruption(safe_points, wakeups, poll_seconds=1),
+            Spread(),
             stopping=Event(),
         )
 

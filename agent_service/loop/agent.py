@@ -32,6 +32,7 @@ from agent_service.loop.compaction import Compactor
 from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
 from agent_service.loop.profiles import Profiles
 from agent_service.loop.refusal import Refusals
+from agent_service.loop.spread import Spread
 from agent_service.loop.tool_run import ToolRun
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply
@@ -67,6 +68,8 @@ class Agent:
     tool_run: ToolRun
     profiles: Profiles
     toolbox: Toolbox
+    # Says at a safe point whether another replica is to go on from there.
+    spread: Spread
     # Set when the service is about to stop: turns then leave off at their next safe point, open.
     stopping: asyncio.Event
 
@@ -80,6 +83,7 @@ class Agent:
         toolbox: Toolbox,
         wakeups: Wakeups,
         interruption: Interruption,
+        spread: Spread,
         stopping: asyncio.Event,
     ) -> "Agent":
         """An agent of these parts. `model` gives the model of a name, or raises ConfigNotFound."""
@@ -87,7 +91,10 @@ class Agent:
         tool_run = ToolRun(transcript, safe_points, toolbox, wakeups, interruption)
         compactor = Compactor(transcript, asker)
         refusals = Refusals(transcript, asker, compactor, profiles)
-        return cls(transcript, safe_points, asker, compactor, refusals, tool_run, profiles, toolbox, stopping)
+        return cls(
+            *(transcript, safe_points, asker, compactor, refusals, tool_run),
+            *(profiles, toolbox, spread, stopping),
+        )
 
     async def run(self, lease: Lease) -> None:
         """Work until the turn ends or the session is given back. Raises Unavailable: then nobody knows what
@@ -154,9 +161,11 @@ class Agent:
             await self.profiles.place_again(work, terms)
 
     async def _stop_here(self, work: Work) -> None:
-        """Give the session back at a safe point if the service is about to stop."""
-        if self.stopping.is_set():
-            await self.transcript.release(work.lease)
+        """Give the session back at a safe point if the service is about to stop, or hand it over to a replica
+        that has fewer."""
+        taker = self.spread.next_taker()
+        if taker or self.stopping.is_set():
+            await self.transcript.release(work.lease, taker)
             raise Released
 
     # ---- safe points

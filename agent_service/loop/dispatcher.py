@@ -11,6 +11,7 @@ import structlog
 from agent_service.domain import Lease, ReplicaId, SessionId
 from agent_service.errors import Unavailable
 from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.loop.spread import Spread
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import BATCH, Leases
 from agent_service.wakeups import Wakeups
@@ -35,12 +36,13 @@ class Dispatcher:
         keeper: LeaseKeeper,
         run: Callable[[Lease], Awaitable[None]],
         wakeups: Wakeups,
+        spread: Spread,
         stopping: asyncio.Event,
         max_sessions: int,
         poll_seconds: float,
     ) -> None:
         self._leases, self._interrupts, self._keeper = leases, interrupts, keeper
-        self._run, self._stopping = run, stopping
+        self._run, self._spread, self._stopping = run, spread, stopping
         self._max_sessions, self._poll_seconds = max_sessions, poll_seconds
         # By lease: a session that was lost and taken again may still have its last task, on its way out.
         self._running: dict[Lease, asyncio.Task[None]] = {}
@@ -70,49 +72,65 @@ class Dispatcher:
                     # Whatever it is, the next poll may go better, and what runs is to go on.
                     _log.exception("nothing claimed")
                 await self._wait()
+            await self._tell(partial(self._leases.take_at_most, max_sessions=0))
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=drain_seconds)
             self._cut_off()
-        if self._replica:
-            try:
-                await self._leases.sign_off(self._replica)
-            except Unavailable as error:
-                _log.warning("not signed off", error=str(error))
+        await self._tell(self._leases.give_back)
+        await self._tell(self._leases.sign_off)
+
+    async def _tell(self, tell: Callable[[ReplicaId], Awaitable[None]]) -> None:
+        """Let the other replicas know, if the database can be had."""
+        if not (replica := self._keeper.replica):
+            return
+        try:
+            await tell(replica)
+        except Unavailable as error:
+            _log.warning("others not told", error=str(error))
 
     async def _look_for_work(self, tasks: asyncio.TaskGroup) -> None:
         replica = self._keeper.replica
         if replica != self._replica:
             # What this process ran under another lease, others may have by now.
             self._cut_off()
+            if replica:
+                await self._leases.take_at_most(replica, self._max_sessions)
             self._former, self._replica = self._replica or self._former, replica
         if replica is None:
             return
-        self._start(tasks, await self._leases.claim_due(replica, self._room))
+        await self._claim(tasks, partial(self._leases.claim_due, replica))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
-            own = await self._leases.claim_own(replica, self._running, self._room, self._former)
-            self._start(tasks, own)
-            if len(own) < BATCH:
-                # Until then some of its own may still be among those of the dead.
-                self._start(tasks, await self._leases.claim_from_dead(replica, self._room))
-            self._start(tasks, await self._leases.claim_suspect(replica, self._room))
-            self._forget_lost(await self._leases.held(replica))
-            if failed := await self._leases.fail_exhausted():
-                _log.error("session failed", session_id=str(failed))
-                self._wakeups.hint(failed)
-            await self._interrupts.expire(MAX_SWEPT)
+            await self._poll(tasks, replica)
+
+    async def _poll(self, tasks: asyncio.TaskGroup, replica: ReplicaId) -> None:
+        leases = self._leases
+        # First, for some of its own may be among those of the dead.
+        await self._claim(tasks, partial(leases.claim_own, replica, self._running, former=self._former))
+        await self._claim(tasks, partial(leases.claim_from_dead, replica))
+        await self._claim(tasks, partial(leases.claim_suspects, replica))
+        held = await self._leases.held(replica)
+        self._forget_lost(held)
+        self._spread.plan(len(held), await self._leases.others(replica))
+        if failed := await self._leases.fail_exhausted():
+            _log.error("session failed", session_id=str(failed))
+            self._wakeups.hint(failed)
+        await self._interrupts.expire(MAX_SWEPT)
 
     @property
     def _room(self) -> int:
         return max(0, self._max_sessions - len(self._running))
 
-    def _start(self, tasks: asyncio.TaskGroup, claimed: list[Lease]) -> None:
-        if len(claimed) == BATCH:
-            self._hinted.set()
-        for lease in claimed:
-            self._busy[lease.session_id] += 1
-            self._running[lease] = tasks.create_task(self._run_one(lease))
-            self._running[lease].add_done_callback(partial(self._ran, lease))
+    async def _claim(self, tasks: asyncio.TaskGroup, claim: Callable[[int], Awaitable[list[Lease]]]) -> None:
+        """Take and run what there is room for, batch by batch."""
+        while (room := self._room) and not self._stopping.is_set():
+            claimed = await claim(room)
+            for lease in claimed:
+                self._busy[lease.session_id] += 1
+                self._running[lease] = tasks.create_task(self._run_one(lease))
+                self._running[lease].add_done_callback(partial(self._ran, lease))
+            if len(claimed) < BATCH:
+                return
 
     async def _run_one(self, lease: Lease) -> None:
         try:

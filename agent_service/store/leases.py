@@ -5,13 +5,14 @@ compares.
 """
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from agent_service.domain import EventType, Lease, ReplicaId, SessionId, SessionState
 from agent_service.store.database import Database
 from agent_service.store.ledger import Ledger, write
-from agent_service.store.release import RELEASED
+from agent_service.store.release import RELEASED, due
 from agent_service.store.rows import SESSION_COLUMNS, get, session, session_fields
 from agent_service.store.servers import Own
 
@@ -27,6 +28,15 @@ RETURNING replica_id"""
 
 _SIGN_OFF = "UPDATE replicas SET lease_until = clock_timestamp() WHERE replica_id = $1"
 
+_GIVE_BACK = f"""
+UPDATE sessions SET {RELEASED}, due_at = {due(open_turn="clock_timestamp()")} WHERE lease_owner = $1"""
+
+_TAKE_AT_MOST = "UPDATE replicas SET max_sessions = $2 WHERE replica_id = $1"
+
+_OTHERS = """
+SELECT replica_id, max_sessions, (SELECT count(*) FROM sessions WHERE lease_owner = r.replica_id) AS held
+FROM replicas r WHERE lease_until > now() AND replica_id <> $1"""
+
 # Not at once: a claim that hangs at its commit may still land.
 _FORGET = """
 DELETE FROM replicas r WHERE lease_until < clock_timestamp() - interval '1 hour'
@@ -36,8 +46,11 @@ DELETE FROM replicas r WHERE lease_until < clock_timestamp() - interval '1 hour'
 BATCH = 100
 # Takeovers from dead workers, since the last completed round, at which a session has failed.
 MAX_ATTEMPTS = 5
-# So many takeovers make a session suspect of taking its worker with it: a replica runs one such at a time.
+# So many takeovers make a session suspect of taking its worker with it. A replica runs those of one number of
+# takeovers at a time, and ten times fewer of them at each number; at the last one it runs a single one, so
+# that none fails for another's sake.
 SUSPECT_ATTEMPTS = 2
+SUSPECTS_AT_ONCE = f"(10 ^ ({MAX_ATTEMPTS} - 1 - attempts))::int"
 # Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
 CANDIDATES = 1000
 
@@ -65,17 +78,28 @@ WITH candidates AS (
 )
 {_TAKE}, not_before = NULL {_RETURNING}"""
 
-# One that is due or whose holder is dead, unless this replica runs one already.
-_CLAIM_SUSPECT = f"""
-WITH due AS (
-    SELECT s.session_id, s.lease_owner IS NOT NULL AS from_dead FROM sessions s
-    WHERE attempts >= {SUSPECT_ATTEMPTS} AND attempts < {MAX_ATTEMPTS} - (lease_owner IS NOT NULL)::int
-      AND state = 'active'
-      AND ({_FREE} AND (outstanding > 0 OR due_at <= now())
-           OR lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until <= now()))
-      AND NOT EXISTS (SELECT FROM sessions
-                      WHERE lease_owner = $1 AND attempts >= {SUSPECT_ATTEMPTS} AND state = 'active')
-    ORDER BY random() LIMIT least($2, 1) FOR NO KEY UPDATE OF s SKIP LOCKED
+# Suspects that are due or whose holder is dead. This takeover counts.
+_ATTEMPTS = "attempts + (lease_owner IS NOT NULL)::int"
+_SUSPECT = f"""
+attempts >= {SUSPECT_ATTEMPTS} - 1 AND {_ATTEMPTS} BETWEEN {SUSPECT_ATTEMPTS} AND {MAX_ATTEMPTS} - 1
+AND state = 'active'
+AND ({_FREE} AND (outstanding > 0 OR due_at <= now())
+     OR lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until <= now()))"""
+
+_CLAIM_SUSPECTS = f"""
+WITH running AS (
+    SELECT count(*) AS number, max(attempts) AS attempts FROM sessions
+    WHERE lease_owner = $1 AND attempts >= {SUSPECT_ATTEMPTS} AND state = 'active'
+), next AS (
+    SELECT number, coalesce(attempts, (
+        SELECT {_ATTEMPTS} FROM sessions WHERE {_SUSPECT} ORDER BY random() LIMIT 1)) AS attempts
+    FROM running
+), due AS (
+    SELECT session_id, lease_owner IS NOT NULL AS from_dead FROM sessions
+    WHERE {_SUSPECT} AND {_ATTEMPTS} = (SELECT attempts FROM next)
+    ORDER BY random()
+    LIMIT (SELECT greatest(0, least($2, {SUSPECTS_AT_ONCE} - number)) FROM next)
+    FOR NO KEY UPDATE SKIP LOCKED
 )
 {_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
 
@@ -85,7 +109,7 @@ _CLAIM_FROM_DEAD = f"""
 WITH due AS (
     SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (
         SELECT session_id FROM sessions
-        WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS}
+        WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS} - 1
         LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
     WHERE r.lease_until <= now() LIMIT $2
 )
@@ -118,6 +142,15 @@ WITH due AS (
 _STILL_HELD = "SELECT session_id, lease_epoch FROM sessions WHERE lease_owner = $1"
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many sessions a live replica holds, and the most that it takes."""
+
+    replica: ReplicaId
+    held: int
+    max_sessions: int
+
+
 class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -130,9 +163,9 @@ class Leases:
         """Take sessions whose holder's lease has run out."""
         return await self._claim(_CLAIM_FROM_DEAD, replica, limit)
 
-    async def claim_suspect(self, replica: ReplicaId, limit: int) -> list[Lease]:
-        """Take one of the sessions whose workers died again and again, unless this replica has one."""
-        return await self._claim(_CLAIM_SUSPECT, replica, limit)
+    async def claim_suspects(self, replica: ReplicaId, limit: int) -> list[Lease]:
+        """Take sessions whose workers died again and again, so few that they can be told apart."""
+        return await self._claim(_CLAIM_SUSPECTS, replica, limit)
 
     async def claim_own(
         self, replica: ReplicaId, running: Collection[Lease], limit: int, former: ReplicaId | None = None
@@ -165,6 +198,27 @@ class Leases:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_STILL_HELD, replica)
         return {Lease(SessionId(row["session_id"]), row["lease_epoch"]) for row in rows}
+
+    async def take_at_most(self, replica: ReplicaId, max_sessions: int) -> None:
+        """Let other replicas hand over sessions to this one until it holds so many; 0: none from now on."""
+        async with self._database.connection() as connection:
+            await connection.execute(_TAKE_AT_MOST, replica, max_sessions)
+
+    async def others(self, replica: ReplicaId) -> list[Load]:
+        """The other live replicas."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_OTHERS, replica)
+        return [
+            Load(
+                ReplicaId(get(row, "replica_id", UUID)), get(row, "held", int), get(row, "max_sessions", int)
+            )
+            for row in rows
+        ]
+
+    async def give_back(self, replica: ReplicaId) -> None:
+        """Release what the replica holds and does not run: no worker has died of it."""
+        async with self._database.connection() as connection:
+            await connection.execute(_GIVE_BACK, replica)
 
     async def sign_off(self, replica: ReplicaId) -> None:
         """End the replica's lease: what it still holds may be taken at once."""

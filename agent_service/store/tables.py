@@ -106,7 +106,7 @@ Index(
 Index("sessions_display_name", sessions.c.display_name, postgresql_where=text("display_name <> ''"))
 Index("sessions_due", sessions.c.due_at, postgresql_where=text(f"{_UNHELD} AND due_at IS NOT NULL"))
 Index("sessions_waiting", sessions.c.session_id, postgresql_where=text(f"{_UNHELD} AND outstanding > 0"))
-Index("sessions_suspect", sessions.c.session_id, postgresql_where=text("attempts >= 2"))
+Index("sessions_taken_over", sessions.c.attempts, postgresql_where=text("attempts >= 1"))
 Index("sessions_held", sessions.c.lease_owner, postgresql_where=text("lease_owner IS NOT NULL"))
 
 messages = Table(
@@ -211,6 +211,8 @@ replicas = Table(
     Column("replica_id", Uuid, primary_key=True),
     Column("address", Text, nullable=False),
     _time("lease_until", nullable=False),
+    # Until it holds so many, others hand sessions over to it. 0: it has not said, or is about to stop.
+    _count("max_sessions"),
 )
 
 # What was found out about models. They are kept for ever: a server may come back.

@@ -15,6 +15,7 @@ from agent_service.domain import (
     MessageId,
     NewMessage,
     Place,
+    ReplicaId,
     RoundFailure,
     Session,
     SessionId,
@@ -26,6 +27,7 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database
+from agent_service.store.leases import SUSPECT_ATTEMPTS
 from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.release import DUE_AFTER_TURN, RELEASED, due
 from agent_service.store.rows import (
@@ -194,8 +196,12 @@ WITH held AS (
 ), recorded AS ({_FAILURE})
 SELECT now FROM held"""
 
+# To nobody unless a replica is named that is there and takes sessions. A suspect one is handed to nobody.
 _RELEASE = f"""
-UPDATE sessions SET {RELEASED}, due_at = {due(open_turn="coalesce($3, clock_timestamp())")}
+UPDATE sessions
+SET lease_epoch = lease_epoch + 1, due_at = {due(open_turn="coalesce($3, clock_timestamp())")},
+    lease_owner = (SELECT replica_id FROM replicas
+        WHERE replica_id = $4 AND lease_until > now() AND max_sessions > 0 AND attempts < {SUSPECT_ATTEMPTS})
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 
@@ -369,11 +375,11 @@ class Transcript:
 
     async def park(self, lease: Lease, deadline: datetime) -> None:
         """Release an open turn that waits: it is due at the deadline or at any interrupt."""
-        await self._write(_RELEASE, lease, deadline)
+        await self._write(_RELEASE, lease, deadline, None)
 
-    async def release(self, lease: Lease) -> None:
-        """Give the session back as it stands: whoever takes an open turn goes on at once."""
-        await self._write(_RELEASE, lease, None)
+    async def release(self, lease: Lease, taker: ReplicaId | None = None) -> None:
+        """Give the session back as it stands, or hand it over: whoever has an open turn goes on at once."""
+        await self._write(_RELEASE, lease, None, taker)
 
     async def _write(self, statement: str, lease: Lease, *values: object) -> Row:
         async with self._database.connection() as connection:

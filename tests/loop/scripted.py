@@ -9,6 +9,7 @@ from agent_service.domain import JsonObject, Lease, Placement, ReplicaId, RoundF
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
+from agent_service.loop.spread import Spread
 from agent_service.model import (
     INNER_VOICE_MARK,
     SUMMARY_MARK,
@@ -116,6 +117,7 @@ def agent(
         Toolbox([*builtin_tools(), *tools], max_output_bytes=1000, timeout_seconds=60),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),
+        Spread(),
         stopping or asyncio.Event(),
     )
 

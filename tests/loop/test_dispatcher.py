@@ -8,8 +8,10 @@ from agent_service.domain import InterruptState, Lease, SessionId, SessionMode, 
 from agent_service.errors import Unavailable
 from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.lease_keeper import LeaseKeeper
+from agent_service.loop.spread import Spread
 from agent_service.model import Chunk
 from tests.loop.scripted import ScriptedModel, agent, says
+from tests.store.takeovers import attempts_of
 from tests.support import Store, open_store, until
 
 HOURS = 3600.0
@@ -33,6 +35,7 @@ async def dispatching(
             keeper,
             run,
             store.wakeups,
+            Spread(),
             stopping or asyncio.Event(),
             100,
             poll_seconds,
@@ -135,8 +138,7 @@ async def test_a_session_forgotten_by_its_worker_is_taken_again_under_a_new_epoc
 
         await until(done)
     assert leases[1].epoch > leases[0].epoch
-    async with store.database.connection() as connection:
-        assert await connection.fetchval("SELECT attempts FROM sessions") == 0
+    assert await attempts_of(store, session_id) == 0
 
 
 async def test_the_end_of_a_session_cuts_its_request_off(store: Store) -> None:
@@ -241,12 +243,34 @@ async def test_stopping_hands_open_turns_over_and_signs_off(store: Store) -> Non
         await asked.wait()
         replica = keeper.replica
         assert replica
+        other = await store.replica()
+        assert [load.max_sessions for load in await store.leases.others(other)] == [100]
         dispatcher.stop()
+
+        async def takes_no_more() -> bool:
+            return [load.max_sessions for load in await store.leases.others(other)] == [0]
+
+        await until(takes_no_more)
         go_on.set()
     reading = await store.sessions.get(session_id)
     assert reading.session.state is SessionState.ACTIVE
     assert await store.leases.held(replica) == set()
     assert await store.claim(session_id)
+
+
+async def test_stopping_gives_back_what_was_handed_over_and_not_begun(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    async with dispatching(store, agent(store, ScriptedModel([])).run, poll_seconds=HOURS) as (_, keeper):
+
+        async def takes_sessions() -> bool:
+            loads = await store.leases.others(await store.replica())
+            return any(load.max_sessions for load in loads)
+
+        await until(takes_sessions)
+        await store.transcript.release(work.lease, keeper.replica)
+    assert await store.claim(session_id)
+    assert await attempts_of(store, session_id) == 0
 
 
 async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> None:
@@ -263,7 +287,7 @@ async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> N
 
     async with LeaseKeeper(store.database, "127.0.0.1:1", 60) as keeper, asyncio.TaskGroup() as tasks:
         dispatcher = Dispatcher(
-            store.leases, store.interrupts, keeper, run, store.wakeups, asyncio.Event(), 2, 0.05
+            store.leases, store.interrupts, keeper, run, store.wakeups, Spread(), asyncio.Event(), 2, 0.05
         )
         tasks.create_task(dispatcher.serve(5))
 

@@ -63,7 +63,7 @@ async def assert_paused(store: Store, session_id: SessionId, limit: str) -> None
     assert (told.state, told.state_reason) == (SessionState.PAUSED, reading.session.state_reason)
     replica = await store.replica()
     assert await claim_again(store, replica) == []
-    assert await store.leases.claim_suspect(replica, 10) == []
+    assert await store.leases.claim_suspects(replica, 10) == []
 
 
 async def assert_state(store: Store, interrupt: Interrupt, state: InterruptState) -> None:

@@ -93,7 +93,7 @@ async def test_a_rerun_whose_worker_dies_too_is_run_again(store: Store) -> None:
     await dies(asked, [dig], STARTED)
     for runs in (1, 2):
         replica, leases = await store.replica(), store.leases
-        (lease,) = await leases.claim_from_dead(replica, 1) or await leases.claim_suspect(replica, 1)
+        (lease,) = await leases.claim_from_dead(replica, 1) or await leases.claim_suspects(replica, 1)
         with pytest.raises(Killed):
             await agent(store, asked.model, tools=[dig]).run(lease)
         assert dig.runs == runs
@@ -101,7 +101,7 @@ async def test_a_rerun_whose_worker_dies_too_is_run_again(store: Store) -> None:
         await leases.sign_off(replica)
 
     dig.before = None
-    (lease,) = await store.leases.claim_suspect(await store.replica(), 1)
+    (lease,) = await store.leases.claim_suspects(await store.replica(), 1)
     await agent(store, asked.model, tools=[dig]).run(lease)
     assert asked.shown() == [("dig_0", "dig 3")]
     check_requests(asked.model.sent)

@@ -9,6 +9,7 @@ from agent_service.errors import ConfigNotFound
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
+from agent_service.loop.spread import Spread
 from agent_service.model import Model, ModelError, Request
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
@@ -45,6 +46,7 @@ def with_models(store: Store, models: Mapping[str, Model]) -> Agent:
         Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),
+        Spread(),
         asyncio.Event(),
     )
 

@@ -6,6 +6,7 @@ from agent_service.domain import DeltaKind, JsonObject, NewSession, SessionConfi
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
+from agent_service.loop.spread import Spread
 from agent_service.model import Model, ToolSpec
 from agent_service.tools import Toolbox, ToolContext, ToolOutcome, Traits
 from agent_service.tools.builtin import builtin_tools
@@ -44,6 +45,7 @@ def agent(store: Store, model: Model, light: Light) -> Agent:
         Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60, sets=[light]),
         store.wakeups,
         Interruption(store.safe_points, store.wakeups, poll_seconds=0.2),
+        Spread(),
         asyncio.Event(),
     )
 

@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 
-from agent_service.domain import ReplicaId, RoundFailure, SessionId, SessionMode, SessionState, Usage
-from agent_service.store.leases import CANDIDATES, register, renew
+from agent_service.domain import SessionMode, SessionState, Usage
+from agent_service.store.leases import Load, register, renew
+from tests.store.takeovers import attempts_of, holder_of, set_attempts
 from tests.support import Store, assistant
 
 
@@ -65,9 +66,7 @@ async def test_a_takeover_counts_as_an_attempt_and_ones_own_session_taken_again_
     await store.leases.claim_from_dead(alive, 10)
     (again,) = await store.leases.claim_own(alive, [], 10)
     assert await store.leases.claim_own(alive, [again], 10) == []
-    async with store.database.connection() as connection:
-        attempts = await connection.fetchval("SELECT attempts FROM sessions")
-    assert attempts == 1
+    assert await attempts_of(store, again.session_id) == 1
     assert await store.leases.held(alive) == {again}
 
 
@@ -110,7 +109,7 @@ async def test_a_session_whose_workers_die_again_and_again_has_failed_until_it_i
     for _ in range(4):
         assert await store.leases.fail_exhausted() is None
         dead = await store.replica()
-        leases = await store.leases.claim_from_dead(dead, 10) + await store.leases.claim_suspect(dead, 10)
+        leases = await store.leases.claim_from_dead(dead, 10) + await store.leases.claim_suspects(dead, 10)
         assert {lease.session_id for lease in leases} == {session_id, neighbour}
         async with store.own_connection() as connection:
             await connection.execute("UPDATE sessions SET attempts = 0 WHERE session_id = $1", neighbour)
@@ -128,142 +127,51 @@ async def test_a_session_whose_workers_die_again_and_again_has_failed_until_it_i
     assert (await store.claim(session_id)).session_id == session_id
 
 
-# ---- suspects: sessions whose workers died twice or more since the last completed round
+# ---- sessions handed over, and given back
 
 
-async def test_a_replica_takes_one_suspect_at_a_time_and_other_sessions_at_once(store: Store) -> None:
-    suspects = [await _suspect(store) for _ in range(3)]
-    neighbour = await store.session()
-    replica, other = await store.replica(), await store.replica()
-    assert [lease.session_id for lease in await store.leases.claim_due(replica, 10)] == [neighbour]
-    assert await store.leases.claim_suspect(replica, 0) == []
-    (first,) = await store.leases.claim_suspect(replica, 10)
-    assert await store.leases.claim_suspect(replica, 10) == []
-    (second,) = await store.leases.claim_suspect(other, 10)
-    assert first.session_id != second.session_id
-    assert {first.session_id, second.session_id} < set(suspects)
+async def test_a_session_is_handed_over_with_its_turn_open(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    taker, other = await store.replica(), await store.replica()
+    await store.leases.take_at_most(taker, 10)
+    await store.transcript.release(work.lease, taker)
+    assert await store.leases.claim_due(other, 10) == []
+    (lease,) = await store.leases.claim_own(taker, [], 10)
+    assert lease.session_id == session_id
+    snapshot = await store.transcript.load(lease)
+    assert (snapshot.turn_open, snapshot.next_position) == (True, work.next_position)
 
 
-@pytest.mark.parametrize("way", ["reply", "answer", "failure", "pause"])
-async def test_the_next_suspect_is_taken_when_the_first_has_completed_a_round_or_was_given_back(
-    store: Store, way: str
-) -> None:
-    first = await store.session()
-    work = await store.open_turn(first)
-    replica = await _holder(store, first)
-    await _set_attempts(store, first, 2)
-    second = await _suspect(store)
-    assert await store.leases.claim_suspect(replica, 10) == []
-    rows, transcript = [assistant("Done.")], store.transcript
-    match way:
-        case "reply":
-            await transcript.append_reply(work.lease, work.next_position, work.place, rows, Usage())
-        case "answer":
-            await transcript.append_answer(work.lease, work.next_position, work.place, rows, Usage())
-        case "failure":
-            await transcript.fail_round(work.lease, work.place, RoundFailure.BAD_REPLY, "empty", 3600)
-        case _:
-            await store.sessions.pause(first)
-            await transcript.release(work.lease)
-    assert [lease.session_id for lease in await store.leases.claim_suspect(replica, 10)] == [second]
+@pytest.mark.parametrize("why", ["dead", "about to stop", "suspect"])
+async def test_a_session_that_cannot_be_handed_over_is_given_back(store: Store, why: str) -> None:
+    work = await store.open_turn(await store.session())
+    taker = await store.replica()
+    await store.leases.take_at_most(taker, 0 if why == "about to stop" else 10)
+    if why == "dead":
+        await store.leases.sign_off(taker)
+    if why == "suspect":
+        await set_attempts(store, work.lease.session_id, 2)
+    await store.transcript.release(work.lease, taker)
+    alive = await store.replica()
+    found = await store.leases.claim_due(alive, 10) or await store.leases.claim_suspects(alive, 10)
+    assert [lease.session_id for lease in found] == [work.lease.session_id]
 
 
-async def test_a_paused_suspect_that_its_replica_has_forgotten_keeps_no_other_waiting(store: Store) -> None:
-    forgotten = await _suspect(store)
-    replica = await store.replica()
-    await store.leases.claim_suspect(replica, 10)
-    await store.sessions.pause(forgotten)
-    assert await store.leases.claim_own(replica, [], 10) == []
-    second = await _suspect(store)
-    assert [lease.session_id for lease in await store.leases.claim_suspect(replica, 10)] == [second]
+async def test_a_replica_sees_what_the_other_live_ones_hold_and_take(store: Store) -> None:
+    for _ in range(3):
+        await store.session()
+    one, two, dead = [await store.replica() for _ in range(3)]
+    await store.leases.take_at_most(two, 10)
+    await store.leases.claim_due(one, 1)
+    await store.leases.claim_due(two, 2)
+    await store.leases.sign_off(dead)
+    assert await store.leases.others(one) == [Load(two, 2, 10)]
+    assert await store.leases.others(two) == [Load(one, 1, 0)]
 
 
-async def test_a_suspect_is_left_alone_until_its_back_off_is_over(store: Store) -> None:
-    session_id = await _suspect(store)
-    replica = await store.replica()
-    await _set_not_before(store, session_id, "infinity")
-    await store.nudge(session_id)
-    assert await store.leases.claim_suspect(replica, 10) == []
-    await _set_not_before(store, session_id, "now")
-    assert len(await store.leases.claim_suspect(replica, 10)) == 1
-
-
-async def test_a_suspect_that_waits_for_interrupts_is_due_only_with_one(store: Store) -> None:
-    session_id = await _suspect(store, SessionMode.ON_INTERRUPT)
-    replica = await store.replica()
-    assert await store.leases.claim_suspect(replica, 10) == []
-    await store.nudge(session_id)
-    assert await store.leases.claim_due(replica, 10) == []
-    assert len(await store.leases.claim_suspect(replica, 10)) == 1
-
-
-@pytest.mark.parametrize(("holder_died", "attempts"), [(True, 3), (False, 2)])
-async def test_a_suspect_taken_over_counts_one_attempt_more_and_a_due_one_does_not(
-    store: Store, holder_died: bool, attempts: int
-) -> None:
-    session_id = await _suspect(store)
-    if holder_died:
-        dead = await store.replica()
-        await store.leases.claim_suspect(dead, 10)
-        await store.leases.sign_off(dead)
-    assert await store.leases.claim_from_dead(await store.replica(), 10) == []
-    assert len(await store.leases.claim_suspect(await store.replica(), 10)) == 1
-    assert await _attempts(store, session_id) == attempts
-
-
-async def test_a_suspect_that_its_own_replica_lost_track_of_is_taken_again(store: Store) -> None:
-    await _suspect(store)
-    replica = await store.replica()
-    (before,) = await store.leases.claim_suspect(replica, 10)
-    (after,) = await store.leases.claim_own(replica, [], 10)
-    assert after.epoch > before.epoch
-
-
-async def test_suspects_however_many_and_long_due_hold_up_no_other_session(store: Store) -> None:
-    """Naive: leave the suspects out after the candidates have been picked."""
-    await _suspect(store)
-    async with store.own_connection() as connection:
-        await connection.execute(
-            "INSERT INTO sessions (session_id, create_time, goal, state, config, labels, frame_tag, due_at, "
-            "outstanding, attempts) "
-            "SELECT lpad(to_hex(n), 32, '0')::uuid, now(), '', 'active', config, '{}', '', '-infinity', 1, 2 "
-            f"FROM sessions, generate_series(1, {CANDIDATES}) n"
-        )
-    by_time = await store.session()
-    by_interrupt = await store.session(SessionMode.ON_INTERRUPT)
-    await store.nudge(by_interrupt)
-    leases = await store.leases.claim_due(await store.replica(), 10)
-    assert {lease.session_id for lease in leases} == {by_time, by_interrupt}
-
-
-async def _suspect(store: Store, mode: SessionMode = SessionMode.AUTONOMOUS) -> SessionId:
-    session_id = await store.session(mode)
-    await _set_attempts(store, session_id, 2)
-    return session_id
-
-
-async def _set_attempts(store: Store, session_id: SessionId, attempts: int) -> None:
-    async with store.own_connection() as connection:
-        await connection.execute(
-            "UPDATE sessions SET attempts = $2 WHERE session_id = $1", session_id, attempts
-        )
-
-
-async def _set_not_before(store: Store, session_id: SessionId, time: str) -> None:
-    async with store.own_connection() as connection:
-        await connection.execute(
-            f"UPDATE sessions SET not_before = '{time}' WHERE session_id = $1", session_id
-        )
-
-
-async def _attempts(store: Store, session_id: SessionId) -> object:
-    async with store.own_connection() as connection:
-        return await connection.fetchval("SELECT attempts FROM sessions WHERE session_id = $1", session_id)
-
-
-async def _holder(store: Store, session_id: SessionId) -> ReplicaId:
-    async with store.own_connection() as connection:
-        holder = await connection.fetchval(
-            "SELECT lease_owner FROM sessions WHERE session_id = $1", session_id
-        )
-    return ReplicaId(holder)
+async def test_what_is_given_back_at_a_clean_stop_has_lost_no_worker(store: Store) -> None:
+    work = await store.open_turn(await store.session())
+    await store.leases.give_back(await holder_of(store, work.lease.session_id))
+    assert (await store.claim(work.lease.session_id)).epoch > work.lease.epoch
+    assert await attempts_of(store, work.lease.session_id) == 0

@@ -126,7 +126,7 @@ class World:
             (leases.claim_due, False),
             (partial(leases.claim_own, running=[]), False),
             (leases.claim_from_dead, True),
-            (leases.claim_suspect, before.lease_owner is not None),
+            (leases.claim_suspects, before.lease_owner is not None),
         ):
             for lease in await claim(self._replica, limit=1):
                 assert lease.session_id == self.session_id
