@@ -3,20 +3,18 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, NullPool, text
+from sqlalchemy import NullPool, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agent_service.errors import Unavailable
 from agent_service.settings import SettingsError
+from agent_service.store import schema
 from agent_service.store.servers import Own, Servers
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ OLDEST_POSTGRESQL = 16
 COMMAND_SECONDS = 15.0
 # Any number will do that nothing else in the database uses.
 _MIGRATION_LOCK = 7_283_941_650_118
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 _log = structlog.get_logger(__name__)
 
@@ -189,25 +186,17 @@ async def _check(pool: Pool) -> None:
 
 
 async def migrate(database: Database) -> None:
-    """Bring the schema up. Safe when several processes start at once: the first one does it."""
+    """Bring the schema up. Safe when several processes start at once: the first one does it.
+
+    Raises SettingsError for a schema of a newer release that this one does not fit.
+    """
     # On a connection without a limit of time: a migration takes as long as it takes.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=database.connect, poolclass=NullPool)
     async with engine.begin() as connection:
         await connection.execute(text("SET LOCAL lock_timeout = 0"))
         await connection.execute(text("SET LOCAL statement_timeout = 0"))
         await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-        await connection.run_sync(_upgrade)
-
-
-def alembic_config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
-
-
-def _upgrade(connection: Connection) -> None:
-    command.upgrade(alembic_config(connection), "head")
+        await connection.run_sync(schema.bring_up)
 
 
 async def _speak_json(connection: Own) -> None:

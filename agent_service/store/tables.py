@@ -215,6 +215,9 @@ replicas = Table(
     _count("max_sessions"),
 )
 
+# One row: the oldest migration whose code still fits the schema.
+schema_floor = Table("schema_floor", metadata, Column("revision", String(32), primary_key=True))
+
 # What was found out about models. They are kept for ever: a server may come back.
 model_profiles = Table(
     "model_profiles",

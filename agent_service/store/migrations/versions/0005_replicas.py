@@ -1,4 +1,4 @@
-"""How many sessions a replica takes, and those taken over by their number of takeovers"""
+"""What replicas of several releases need to know of each other and of the schema"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,5 @@ def upgrade() -> None:
         "sessions_taken_over", "sessions", ["attempts"], postgresql_where=sa.text("attempts >= 1")
     )
     op.drop_index("sessions_suspect", "sessions")
+    schema_floor = op.create_table("schema_floor", sa.Column("revision", sa.String(32), primary_key=True))
+    op.bulk_insert(schema_floor, [{"revision": revision}])
