@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import grpc
 
+from gateway.attempts import SILENCE_SECONDS, ask
 from gateway.deposits import Deposits
 from gateway.errors import AgentSilent, refused_call, refused_deposit
 from spark.agent.v1.agent_service_pb2 import (
@@ -50,8 +52,9 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
     # The agent service is a neighbour: a proxy of the environment is not meant for it.
     ("grpc.enable_http_proxy", 0),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A replica that stands still is left out until it answers again.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # An agent service that was restarted is found again at once, not after the default of up to two minutes.
@@ -70,10 +73,10 @@ class AgentClient:
     A deadline is in seconds from now; None stands for a caller that has none.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tasks: asyncio.TaskGroup) -> None:
-        self._channel = channel
+    def __init__(self, channel: grpc.aio.Channel, tasks: asyncio.TaskGroup, silence_seconds: float) -> None:
+        self._channel, self._silence_seconds = channel, silence_seconds
         self._stub = AgentServiceStub(channel)
-        self._deposits = Deposits(self._stub.DepositInterrupts, tasks)
+        self._deposits = Deposits(partial(ask, self._stub.DepositInterrupts, silence_seconds), tasks)
 
     async def deposit(self, deposit: Deposit, deadline_seconds: float | None) -> DepositResult:
         """The interrupt, after its commit."""
@@ -89,30 +92,40 @@ class AgentClient:
         return result
 
     async def get(self, request: GetInterruptRequest, deadline_seconds: float | None) -> GetInterruptResponse:
-        return await _ask(self._stub.GetInterrupt, request, deadline_seconds)
+        return await self._ask(self._stub.GetInterrupt, request, deadline_seconds)
 
     async def page(
         self, request: ListInterruptsRequest, deadline_seconds: float | None
     ) -> ListInterruptsResponse:
-        return await _ask(self._stub.ListInterrupts, request, deadline_seconds)
+        return await self._ask(self._stub.ListInterrupts, request, deadline_seconds)
 
     async def cancel(
         self, request: CancelInterruptRequest, deadline_seconds: float | None
     ) -> CancelInterruptResponse:
-        return await _ask(self._stub.CancelInterrupt, request, deadline_seconds)
+        return await self._ask(self._stub.CancelInterrupt, request, deadline_seconds)
 
     async def watch(
         self, request: WatchInterruptRequest, deadline_seconds: float | None
     ) -> AsyncIterator[WatchInterruptResponse]:
-        """The interrupt now, then at each change, until it is final."""
-        call = self._stub.WatchInterrupt(request, timeout=deadline_seconds)
-        try:
-            async for response in call:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise refused_call(error) from error
-        finally:
-            call.cancel()
+        """The interrupt now, then at each change, until it is final. A watch that loses its replica is opened
+        again at another one."""
+        clock, shown = asyncio.get_running_loop().time, None
+        deadline = None if deadline_seconds is None else clock() + deadline_seconds
+        while True:
+            call = self._stub.WatchInterrupt(request, timeout=deadline and deadline - clock())
+            opened = False
+            try:
+                async for response in call:
+                    opened = True
+                    if response != shown:
+                        yield response
+                    shown = response
+                return
+            except grpc.aio.AioRpcError as error:
+                if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise refused_call(error) from error
+            finally:
+                call.cancel()
 
     async def reachable(self) -> AsyncIterator[bool]:
         """Whether a replica of the agent service is serving: now, then at each change. Never ends."""
@@ -125,16 +138,16 @@ class AgentClient:
             told = ready
             await self._channel.wait_for_state_change(state)
 
-
-async def _ask(
-    call: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-    request: Request,
-    deadline_seconds: float | None,
-) -> Response:
-    try:
-        return await call(request, timeout=_or_default(deadline_seconds))
-    except grpc.aio.AioRpcError as error:
-        raise refused_call(error) from error
+    async def _ask(
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        deadline_seconds: float | None,
+    ) -> Response:
+        try:
+            return await ask(call, self._silence_seconds, request, _or_default(deadline_seconds))
+        except grpc.aio.AioRpcError as error:
+            raise refused_call(error) from error
 
 
 def _or_default(deadline_seconds: float | None) -> float:
@@ -142,7 +155,8 @@ def _or_default(deadline_seconds: float | None) -> float:
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[AgentClient]:
-    """A client of the agent service at a gRPC target. Leaving cancels what is in flight."""
+async def connect(address: str, silence_seconds: float = SILENCE_SECONDS) -> AsyncIterator[AgentClient]:
+    """A client of the agent service at a gRPC target. It gives a replica so much time before it asks another
+    one, too. Leaving cancels what is in flight."""
     async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        yield AgentClient(channel, tasks)
+        yield AgentClient(channel, tasks, silence_seconds)

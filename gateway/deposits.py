@@ -6,7 +6,7 @@ moment. Those that come in the meantime gather, without a timer, and go with the
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -40,11 +40,11 @@ class _Waiting:
 
 class Deposits:
     """Carries deposits to the agent service. The calls run in the task group, not in the callers' tasks:
-    a caller that gives up takes nobody else's deposit along."""
+    a caller that gives up takes nobody else's deposit along. A call has so many seconds."""
 
     def __init__(
         self,
-        call: grpc.aio.UnaryUnaryMultiCallable[DepositInterruptsRequest, DepositInterruptsResponse],
+        call: Callable[[DepositInterruptsRequest, float], Awaitable[DepositInterruptsResponse]],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._call, self._tasks = call, tasks
@@ -108,7 +108,7 @@ class Deposits:
     async def _ask(self, together: list[_Waiting]) -> Sequence[DepositResult]:
         timeout_seconds = max(one.deadline for one in together) - asyncio.get_running_loop().time()
         request = DepositInterruptsRequest(deposits=[one.deposit for one in together])
-        response = await self._call(request, timeout=timeout_seconds)
+        response = await self._call(request, timeout_seconds)
         if len(response.results) != len(together):
             log.error("results missing", deposits=len(together), results=len(response.results))
             raise Internal

@@ -24,7 +24,10 @@ async def gateway_to(agent_address: str, drain_seconds: float = 10) -> AsyncIter
     settings = Settings(
         gateway_listen="127.0.0.1:0", agent_address=agent_address, drain_seconds=drain_seconds
     )
-    async with connect(agent_address) as agent, serving(settings, agent) as port:
+    async with (
+        connect(agent_address, silence_seconds=PATIENCE_SECONDS) as agent,
+        serving(settings, agent) as port,
+    ):
         yield f"127.0.0.1:{port}"
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from gateway.agent_client import DEFAULT_DEADLINE_SECONDS, connect
 from gateway.errors import AgentSilent
-from spark.agent.v1.agent_service_pb2 import Deposit, WatchInterruptRequest
+from spark.agent.v1.agent_service_pb2 import Deposit, GetInterruptRequest, WatchInterruptRequest
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
-from tests.gateway.conditions import until
+from tests.gateway.conditions import PATIENCE_SECONDS, until
 from tests.gateway.scripted_agent import Context, ScriptedAgent, running
 
 DEPOSIT = Deposit(request_id="r1", interrupt=Interrupt(nudge=Nudge(text="stop")))
+GET = GetInterruptRequest(interrupt_id="i1")
 WATCH = WatchInterruptRequest(interrupt_id="i1")
 
 
@@ -105,6 +106,58 @@ async def test_deposits_go_to_all_replicas_in_turn():
     ):
         while not (one.script.calls and two.script.calls):
             await client.deposit(DEPOSIT, None)
+
+
+async def test_a_replica_that_says_nothing_holds_up_no_deposit():
+    silent, heard = ScriptedAgent(), asyncio.Event()
+    silent.before = lambda _: heard.wait()
+    async with (
+        running(silent) as one,
+        running(ScriptedAgent()) as two,
+        connect(f"ipv4:{one.address},{two.address}", silence_seconds=0.05) as client,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        while len(silent.calls) < 3:
+            result = await client.deposit(DEPOSIT, PATIENCE_SECONDS)
+            assert result.interrupt.interrupt_id == "of r1"
+        while len(silent.asked) < 3:
+            await client.get(GET, PATIENCE_SECONDS)
+
+    assert not heard.is_set()
+    assert two.script.calls.count(silent.calls[0]) == len(two.script.calls) >= 3
+
+
+async def test_an_answer_that_comes_late_from_the_only_replica_counts():
+    script, heard = ScriptedAgent(), asyncio.Event()
+    script.before = lambda _: heard.wait()
+    async with running(script) as agent, connect(agent.address, silence_seconds=0.01) as client:
+        deposit = asyncio.ensure_future(client.deposit(DEPOSIT, PATIENCE_SECONDS))
+        await until(lambda: len(script.calls) == 2)
+        heard.set()
+        await deposit
+
+    assert script.calls[0] == script.calls[1]
+    assert len(script.calls) == 2
+
+
+async def test_a_watch_that_loses_its_replica_goes_on_at_another_one_and_repeats_nothing():
+    script = ScriptedAgent()
+    pending, seen = Interrupt(interrupt_id="i1"), Interrupt(interrupt_id="i1", revision=2)
+    for state in (pending, seen, None):
+        await script.states.put(state)
+    async with AsyncExitStack() as first_life, running(script) as two:
+        first = ScriptedAgent()
+        one = await first_life.enter_async_context(running(first))
+        await two.set_serving(False)
+        async with connect(f"ipv4:{one.address},{two.address}") as client:
+            await first.states.put(pending)
+            states = client.watch(WATCH, PATIENCE_SECONDS)
+            assert (await anext(states)).interrupt == pending
+            await two.set_serving(True)
+            await first_life.aclose()
+            assert [state.interrupt async for state in states] == [seen]
+
+    assert (first.watched, script.watched) == (["i1"], ["i1"])
 
 
 async def test_a_replica_that_is_not_serving_gets_no_deposits():
