@@ -16,6 +16,7 @@ class Asked:
     """A request, for as long as its reply is not finished."""
 
     body: dict
+    _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
     @property
@@ -40,6 +41,11 @@ class Asked:
         """Words and the end of the reply."""
         await self.say(text)
         await self._finish("stop")
+
+    async def given_up(self) -> None:
+        """Wait until the client has gone away."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await self._reader.read() == b""
 
     def close(self) -> None:
         self._writer.close()
@@ -79,7 +85,8 @@ class ChatServer:
             writer.close()
             return
         headers = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
-        asked = Asked(json.loads(await reader.readexactly(int(headers["content-length"]))), writer)
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        asked = Asked(body, reader, writer)
         writer.write(_HEAD)
         async with self._news:
             self.received.append(asked)
