@@ -19,7 +19,7 @@ from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from tests.conftest import Postgres
 from tests.e2e.databases import Connection, connected, new_database, until_registered_again
 from tests.e2e.processes import Service, running, spark_toml
-from tests.servers.chat import Asked, ChatServer, chat_server
+from tests.servers.chat import ChatServer, chat_server
 from tests.support import until
 
 SESSIONS = 80
@@ -55,28 +55,17 @@ SELECT count(*) FROM (
 WHERE missing <> 0"""
 
 
-@dataclass
-class Agents:
-    """The model of all agents, worked by hand."""
+async def _go_on(model: ChatServer) -> None:
+    """Everybody who has asked is told to look at the clock, and so comes to the next safe point."""
+    for asked in model.take_all():
+        with suppress(ConnectionError):
+            await asked.call("call", "now")
 
-    model: ChatServer
-    answered: int = 0
 
-    async def go_on(self) -> None:
-        """Everybody who has asked is told to look at the clock, and so comes to the next safe point."""
-        for asked in self._fresh():
-            with suppress(ConnectionError):
-                await asked.call("call", "now")
-
-    async def finish(self) -> None:
-        for asked in self._fresh():
-            with suppress(ConnectionError):
-                await asked.answer("Done.")
-
-    def _fresh(self) -> Sequence[Asked]:
-        fresh = self.model.received[self.answered :]
-        self.answered += len(fresh)
-        return fresh
+async def _finish(model: ChatServer) -> None:
+    for asked in model.take_all():
+        with suppress(ConnectionError):
+            await asked.answer("Done.")
 
 
 @dataclass
@@ -135,7 +124,7 @@ async def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
             "SPARK_DATABASE_URL": url,
             "SPARK_CONFIG": spark_toml(tmp_path_factory.mktemp("replicas"), scripted=model.url),
             "SPARK_LEASE_SECONDS": str(LEASE_SECONDS),
-            "SPARK_POLL_SECONDS": "0.2",
+            "SPARK_POLL_SECONDS": "0.5",
             "SPARK_DRAIN_SECONDS": "2",
         }
 
@@ -151,19 +140,19 @@ async def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
             return await held() == [SESSIONS]
 
         async def is_spread() -> bool:
-            await agents.go_on()
+            await _go_on(model)
             now = await held()
             return len(now) == 3 and sum(now) == SESSIONS and now[-1] < SESSIONS / 2
 
         async def is_done() -> bool:
-            await agents.finish()
+            await _finish(model)
             return not await database.fetchval(_UNDONE)
 
-        agents, first = Agents(model), await replica()
+        first = await replica()
         await database.execute(_RECORD_CLAIMS)
         session_ids = await _create(first.address)
         await until(first_holds_all)
-        second, third = await asyncio.gather(replica(), replica())
+        second, third = await replica(), await replica()
         await until(is_spread)
         spread = await held()
 

@@ -1,8 +1,11 @@
 """A replica that stands still loses its sessions to another one, and finds its way back."""
 
 import asyncio
+import json
+from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +18,7 @@ from tests.e2e.events import kind, of_kind, rows
 from tests.e2e.processes import running, spark_toml
 from tests.e2e.sessions import create, turn
 from tests.servers.chat import chat_server
+from tests.support import until
 
 CONFIG = {"model": "scripted", "disable_inner_voice": True}
 
@@ -24,6 +28,7 @@ class Takeover:
     events: list[Event]
     revision_at_takeover: int
     revision_after_thaw: int
+    frozen_one_said: list[str]
     exit_code_of_other: int
     events_of_later_session: list[Event]
 
@@ -42,7 +47,7 @@ async def takeover(postgres: Postgres, client: Client, tmp_path_factory: pytest.
             "SPARK_POLL_SECONDS": "0.2",
         }
         replicas = await asyncio.gather(
-            *(services.enter_async_context(running("agent_service", **settings)) for _ in range(2))
+            *(services.enter_async_context(running("agent_service", PIPE, **settings)) for _ in range(2))
         )
         session_id = await create(client.agent(replicas[0].address), "First.", **CONFIG)
         old_request = await model.asked("First.")
@@ -66,7 +71,9 @@ async def takeover(postgres: Postgres, client: Client, tmp_path_factory: pytest.
         later_id = await create(thawed, "Later.", **CONFIG)
         await (await model.asked("Later.")).answer("Later words.")
         later = await turn(thawed, later_id)
-    return Takeover(events, at_takeover, after_thaw, exit_code, later)
+        frozen.terminate()
+        said = [json.loads(line)["event"] async for line in frozen.process.stderr]
+    return Takeover(events, at_takeover, after_thaw, said, exit_code, later)
 
 
 def test_another_replica_takes_the_session_over_in_the_open_turn(takeover: Takeover) -> None:
@@ -89,6 +96,39 @@ def test_the_frozen_one_writes_nothing_more_into_it(takeover: Takeover) -> None:
     assert [event.revision for event in takeover.events] == list(range(1, 8))
 
 
+def test_the_frozen_one_says_that_its_lease_is_gone(takeover: Takeover) -> None:
+    assert "lease lapsed" in takeover.frozen_one_said
+
+
 def test_the_frozen_one_lives_on_and_takes_new_work_when_the_other_has_gone(takeover: Takeover) -> None:
     assert takeover.exit_code_of_other == 0
     assert rows(takeover.events_of_later_session)[-1].text == "Later words."
+
+
+async def test_one_that_thaws_before_anybody_came_goes_on_as_another(
+    postgres: Postgres, client: Client, tmp_path: Path
+) -> None:
+    database_url = await new_database(postgres)
+    async with chat_server() as model, connected(database_url) as database:
+        settings = {"SPARK_LEASE_SECONDS": "2", "SPARK_POLL_SECONDS": "0.2"}
+        config = spark_toml(tmp_path, scripted=model.url)
+        async with running(
+            "agent_service", SPARK_DATABASE_URL=database_url, SPARK_CONFIG=config, **settings
+        ) as alone:
+            agent = client.agent(alone.address)
+            session_id = await create(agent, "First.", **CONFIG)
+            request = await model.asked("First.")
+            alone.freeze()
+
+            async def is_over() -> bool:
+                return await database.fetchval("SELECT lease_until < clock_timestamp() FROM replicas")
+
+            await until(is_over)
+            alone.thaw()
+            await until_registered_again(database, alone.address)
+            await request.given_up()
+            await (await model.asked("First.")).answer("Words.")
+            events = await turn(agent, session_id)
+    attempts = [(started.round, started.attempt) for started in of_kind(events, "round_started")]
+    assert attempts == [(1, 1), (1, 2)]
+    assert [row.text for row in rows(events)][1:] == ["Words."]

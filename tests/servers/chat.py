@@ -78,6 +78,11 @@ class ChatServer:
         self._waiting.remove(found)
         return found
 
+    def take_all(self) -> list[Asked]:
+        """The requests that nobody was given yet."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET "):
