@@ -72,7 +72,7 @@ class Dispatcher:
                     # Whatever it is, the next poll may go better, and what runs is to go on.
                     _log.exception("nothing claimed")
                 await self._wait()
-            await self._tell(partial(self._leases.take_at_most, max_sessions=0))
+            tasks.create_task(self._tell(partial(self._leases.take_at_most, max_sessions=0)))
             if self._running:
                 await asyncio.wait(self._running.values(), timeout=drain_seconds)
             self._cut_off()
