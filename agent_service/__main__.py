@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 
 from agent_service.settings import Settings, SettingsError, load
 
@@ -28,10 +29,19 @@ def main() -> int:
         else:
             service.run(settings, config)
     except* SettingsError as errors:
-        problems = errors.exceptions
+        problems = tuple(_leaves(errors))
     for problem in problems:
         sys.stderr.write(f"agent_service: {problem}\n")
     return 2 if problems else 0
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What is in a group and in the groups in it: one more for each group of tasks that it came through."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _is_serving(settings: Settings) -> bool:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.conftest import Postgres
 from tests.e2e.client import Client
 from tests.e2e.conftest import Spark
-from tests.e2e.databases import new_database
+from tests.e2e.databases import connected, new_database
 from tests.e2e.processes import run, running
 from tests.e2e.sessions import create, nudge
 
@@ -47,6 +47,24 @@ async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: 
         "gateway: SPARK_AGENT_ADDRESS: ": run("gateway", SPARK_AGENT_ADDRESS="a:1,b:2"),
     }
     for named, (code, said) in zip(starts, await asyncio.gather(*starts.values()), strict=True):
+        assert code == 2
+        assert said.startswith(named)
+        assert len(said.splitlines()) == 1
+
+
+async def test_what_stops_a_service_on_its_way_up_is_named_as_plainly(database_url: str) -> None:
+    async with connected(database_url) as database:
+        await database.execute("UPDATE alembic_version SET version_num = '9999'")
+        at_the_door = await run(
+            "agent_service", SPARK_DATABASE_URL=database_url, SPARK_AGENT_LISTEN="0.0.0.0:0"
+        )
+        await database.execute("UPDATE schema_floor SET revision = '9999'")
+        at_the_schema = await run("agent_service", SPARK_DATABASE_URL=database_url)
+    starts = {
+        "agent_service: SPARK_AGENT_LISTEN: 0.0.0.0:0 is not a loopback address": at_the_door,
+        "agent_service: SPARK_DATABASE_URL: the schema of this database, 9999,": at_the_schema,
+    }
+    for named, (code, said) in starts.items():
         assert code == 2
         assert said.startswith(named)
         assert len(said.splitlines()) == 1
