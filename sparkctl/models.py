@@ -34,6 +34,7 @@ _TROUBLES = {
     Trouble.TROUBLE_DISPLACES: "something else is left out for it",
     Trouble.TROUBLE_REWRITES: "what stands before it reads differently",
     Trouble.TROUBLE_UNMARKED: "nothing tells it from the words before it",
+    Trouble.TROUBLE_UNOPENED: "it is not the model's turn after it",
     Trouble.TROUBLE_UNKNOWN_ROLE: "not possible",
     Trouble.TROUBLE_UNTRIED: "could not be found out",
 }

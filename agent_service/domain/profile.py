@@ -9,11 +9,13 @@ from agent_service.domain.interrupt import Placement
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Where interrupts go in a model's requests, and whether it has a system role: without one the system
-    prompt opens the first message of the user."""
+    """Where interrupts go in a model's requests, and what else its chat template takes. Without a system role
+    the system prompt opens the first message of the user. A call alone is one in a message of its own, with
+    no words beside it: parallel calls are shown as if they had been made one after the other."""
 
     placement: Placement
     system_role: bool = True
+    calls_alone: bool = False
 
 
 # Until a server has been asked: what the fewest refuse.
@@ -48,6 +50,8 @@ class Trouble(Enum):
     REWRITES = "rewrites"
     # Nothing tells it from the words before it, or from the model's own.
     UNMARKED = "unmarked"
+    # It is not the model's turn after it.
+    UNOPENED = "unopened"
     # The model has no system role, or is shown no tool calls.
     UNKNOWN_ROLE = "unknown_role"
     # It could not be found out whether it does.

@@ -4,7 +4,7 @@ A rebuild from the same rows gives the same messages byte for byte, and more row
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import assert_never
 
@@ -49,6 +49,9 @@ def agent_messages(
         _tell(messages, tag, rows)
     else:
         _show(messages, tag, rows)
+        _fill(messages)
+        if profile.calls_alone:
+            messages = list(_one_by_one(messages))
     if closing:
         in_tool = profile.placement is Placement.TOOL
         place(messages, Placement.TOOL if in_tool else Placement.USER, closing)
@@ -103,6 +106,25 @@ def _show(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) ->
                 extend(messages, "user", text)
             case unreachable:
                 assert_never(unreachable)
+
+
+def _fill(messages: Iterable[dict[str, Json]]) -> None:
+    """Put a word into replies that have none and no calls either, which some servers refuse."""
+    for message in messages:
+        if message["role"] == "assistant" and not message["content"] and "tool_calls" not in message:
+            message["content"] = NO_WORDS
+
+
+def _one_by_one(messages: Iterable[dict[str, Json]]) -> Iterator[dict[str, Json]]:
+    """Calls in messages of their own, without words, each with its response after it."""
+    calls: Iterator[dict[str, Json]] = iter(())
+    for message in messages:
+        if isinstance(made := message.get("tool_calls"), list):
+            calls = iter([{**message, "content": "", "tool_calls": [call]} for call in made])
+            continue
+        if message["role"] == "tool":
+            yield next(calls)
+        yield message
 
 
 def _tell(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:

@@ -6,9 +6,9 @@ be there, in its order, the same up to their place; and they must be in that pla
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import product, takewhile
 from typing import TypeVar
 
 from agent_service.domain import Evidence, Finding, Placement, Profile, Trial, Trouble
@@ -26,6 +26,10 @@ _FIGURES = re.compile("[0-9]+")
 NO_CALLS = "the model is shown no tool calls and responses"
 NO_SYSTEM_ROLE = "the model has no system role"
 NO_TOOLS = "The server does not show the model the tools that are offered: it may never call one."
+CALLS_ALONE = (
+    "The server takes one tool call in a message, and no words beside it: parallel calls are shown one after "
+    "the other, and words beside a call not at all."
+)
 
 # With tools, and without.
 FAMILIES = ((Placement.SYSTEM, Placement.USER, Placement.TOOL), (Placement.TEXT,))
@@ -44,23 +48,29 @@ class Probe:
     async def find(self) -> Finding | None:
         """The first placement that does; None where the server takes no conversation of ours at all."""
         for family in FAMILIES:
-            system_role = await self._has_system_role(family[-1])
+            manner = await self._manner(family[-1])
             for placement in family:
-                profile = Profile(placement, system_role)
+                profile = replace(manner, placement=placement)
                 measures = await self._measures(profile)
                 trial = await self._try(profile, measures)
                 self.trials.append(trial)
                 if not trial.trouble:
-                    remarks = () if _show_tools(profile, measures) else (NO_TOOLS,)
-                    return Finding(profile, Evidence.RENDERED, tuple(self.trials), remarks)
+                    return Finding(
+                        profile, Evidence.RENDERED, tuple(self.trials), tuple(_remarks(profile, measures))
+                    )
         return None
 
-    async def _has_system_role(self, placement: Placement) -> bool:
-        """Whether the system prompt comes through no worse in a role of its own than in the user's words."""
-        own = await self._measures(Profile(placement))
-        if len(own) == len(SCENES):
-            return True
-        return len(own) >= len(await self._measures(Profile(placement, system_role=False)))
+    async def _manner(self, placement: Placement) -> Profile:
+        """The first in which the most conversations come through."""
+        best, most = Profile(placement), -1
+        for calls_alone, system_role in product((False, True), (True, False)):
+            profile = Profile(placement, system_role, calls_alone)
+            shown = len(await self._measures(profile))
+            if shown > most:
+                best, most = profile, shown
+            if most == len(SCENES):
+                break
+        return best
 
     async def _measures(self, profile: Profile) -> Measures:
         """Of the scenes that the server shows as what they are."""
@@ -85,19 +95,22 @@ class Probe:
             if wrong := trouble(scene, measure, prompt):
                 return Trial(placement, wrong, scene.where)
         scene, measure = with_calls[0]
-        if placement is Placement.SYSTEM and not await self._is_marked(scene, profile, measure):
-            return Trial(placement, Trouble.UNMARKED, scene.where)
+        if placement is Placement.SYSTEM and (wrong := await self._trouble_around(scene, profile, measure)):
+            return Trial(placement, wrong, scene.where)
         return Trial(placement)
 
-    async def _is_marked(self, scene: Scene, profile: Profile, measure: str) -> bool:
-        """Whether the news have a beginning of their own. What closes the row before them is what it has in
-        common when the user speaks next, or the model."""
+    async def _trouble_around(self, scene: Scene, profile: Profile, measure: str) -> Trouble | None:
+        """Whether the news have a beginning of their own, and an end after which the model speaks. What
+        closes the row before them is what it has in common when the user speaks next, or the model."""
         of_user = scene.request(replace(profile, placement=Placement.USER))
         own, users = await self._prompts([scene.request(profile), of_user])
         assert isinstance(own, str), "it was taken a moment ago"
-        closing = measure if isinstance(users, ModelError) else _common(measure, users)
-        gap = own[: own.index(scene.new_words[0])].removesuffix(scene.lead)
-        return bool(gap.removeprefix(_common(gap, closing)).strip())
+        other = measure if isinstance(users, ModelError) else users
+        before = own[: own.index(scene.new_words[0])].removesuffix(scene.lead).strip()
+        closed = _common(before, _common(measure, other))
+        if before in (closed.strip(), measure.strip()):
+            return Trouble.UNMARKED
+        return None if own.split()[-1] == other.split()[-1] else Trouble.UNOPENED
 
     async def _prompts(self, requests: Sequence[Request]) -> list[str | ModelError]:
         prompts = await answers(self.render, requests)
@@ -153,8 +166,13 @@ def trouble(scene: Scene, measure: str, prompt: str) -> Trouble | None:
     return None if prompt.startswith(kept) else Trouble.REWRITES
 
 
-def _show_tools(profile: Profile, measures: Measures) -> bool:
-    return profile.placement is Placement.TEXT or any(scene.shows_tools(prompt) for scene, prompt in measures)
+def _remarks(profile: Profile, measures: Measures) -> Iterator[str]:
+    if profile.placement is Placement.TEXT:
+        return
+    if not any(scene.shows_tools(prompt) for scene, prompt in measures):
+        yield NO_TOOLS
+    if profile.calls_alone:
+        yield CALLS_ALONE
 
 
 def _common(one: str, other: str) -> str:

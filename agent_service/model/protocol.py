@@ -151,7 +151,8 @@ class ReplyFold:
             if name or arguments:
                 call_id = next((piece.call_id for piece in pieces if piece.call_id), "")
                 if not call_id or call_id in calls:
-                    call_id = f"call_{new_id().hex}"
+                    # Nine letters and figures: some servers take no other ids back.
+                    call_id = new_id().hex[-9:]
                 # Servers refuse a conversation in which a call has no name.
                 calls[call_id] = ToolCall(call_id, name or UNNAMED, arguments or "{}")
         return Reply("".join(self.text), "".join(self.reasoning), tuple(calls.values()), self.usage)

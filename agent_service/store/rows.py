@@ -1,6 +1,7 @@
 """Rows of the database to domain objects and back. No I/O."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar, assert_never, overload
 from uuid import UUID
@@ -121,13 +122,17 @@ def terms(row: Row) -> Terms | None:
 def profile(row: Row, name: str) -> Profile | None:
     """The profile in a column."""
     stored = get(row, name, dict, None)
-    return Profile(Placement(stored["placement"]), get(stored, "system_role", bool)) if stored else None
+    if not stored:
+        return None
+    # Which those of an earlier release do not say.
+    calls_alone = bool(stored.get("calls_alone"))
+    return Profile(Placement(stored["placement"]), get(stored, "system_role", bool), calls_alone)
 
 
 def profile_fields(profile: Profile | None) -> JsonObject | None:
     if profile is None:
         return None
-    return {"placement": profile.placement.value, "system_role": profile.system_role}
+    return {**asdict(profile), "placement": profile.placement.value}
 
 
 def reading(row: Row) -> SessionReading:

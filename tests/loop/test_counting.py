@@ -10,8 +10,12 @@ from tests.servers.chat_template import ChatTemplate, TemplateModel, own
 
 SYSTEM, USER, TOOL, TEXT = Placement
 
-# Where the figures do not tell what the prompts do: nobody sees that nothing marks the interrupt.
-TOLD_OTHERWISE = {"shows_system_bare": Profile(SYSTEM)}
+# Where the figures do not tell what the prompts do: nobody sees what stands around the interrupt.
+TOLD_OTHERWISE = {
+    "shows_system_bare": Profile(SYSTEM),
+    "says_late_system_as_the_assistant": Profile(SYSTEM),
+    "opens_after_user_and_tools": Profile(SYSTEM),
+}
 
 
 async def found_for(model: TemplateModel) -> Finding | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,7 +20,7 @@ from agent_service.domain import (
     Profile,
     ToolCall,
 )
-from agent_service.loop.conversation import agent_messages, voice_messages
+from agent_service.loop.conversation import NO_WORDS, agent_messages, voice_messages
 from agent_service.loop.frame import frame
 from agent_service.loop.placement import extend, place, placed
 from tests.loop.story import TAG, Story, interrupt
@@ -179,7 +180,7 @@ def test_what_was_placed_stays_where_it_was_whatever_comes_later(
 ) -> None:
     """Also after the profile has changed, in the middle of it all."""
     rows = [placed(row, data.draw(st.sampled_from([SYSTEM, USER, TOOL]))) for row in story.rows]
-    n = data.draw(st.integers(0, len(rows)))
+    n = sum(map(len, story.commits[: data.draw(st.integers(0, len(story.commits)))]))
     before = agent_messages(Profile(SYSTEM), PROMPT, TAG, rows[:n])
     later = [*rows[:n], *(placed(row, placement) for row in rows[n:])]
     after = agent_messages(Profile(placement), PROMPT, TAG, later)
@@ -200,3 +201,40 @@ def test_text_tells_of_calls_and_responses_and_leaves_nothing_out() -> None:
         ("assistant", 'I look.\n\n(I called now {"tz": "UTC"})'),
         ("user", f"(now answered: noon)\n\n<interrupt-{TAG}>\n[operator] Hurry.\n</interrupt-{TAG}>"),
     ]
+
+
+# ---- what else templates want
+
+
+@pytest.mark.parametrize("placement", [SYSTEM, USER, TOOL])
+def test_where_calls_are_taken_alone_each_has_a_message_and_its_response_after_it(
+    placement: Placement,
+) -> None:
+    story = Story()
+    story.begin_turn()
+    story.user("Go on.")
+    story.begin_round()
+    calls = [ToolCall(call_id, "now", "{}") for call_id in ("a", "b")]
+    story.reply("I look twice.", *calls, reasoning="Hm.")
+    story.respond("b", "noon")
+    story.respond("a", "morning")
+    story.begin_round(replace(interrupt(Nudge("Stop.")), placement=placement))
+    story.reply("I stop.")
+    system, user, reply, morning, noon, *rest = agent_messages(Profile(placement), "", TAG, story.rows)
+    one, other = ({**reply, "content": "", "tool_calls": [made]} for made in reply["tool_calls"])
+    assert agent_messages(Profile(placement, calls_alone=True), "", TAG, story.rows) == [
+        *(system, user, one, morning, other, noon),
+        *rest,
+    ]
+
+
+def test_a_reply_without_a_word_and_a_call_is_shown_with_something_in_it() -> None:
+    story = Story()
+    story.begin_turn()
+    story.user("Go on.")
+    story.begin_round()
+    story.reply("", reasoning="Hm.")
+    story.begin_turn()
+    story.user("And then?")
+    *_, reply, _ = as_agent(Profile(SYSTEM), story.rows)
+    assert reply == {"role": "assistant", "content": NO_WORDS, "reasoning_content": "Hm."}

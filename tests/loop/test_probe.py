@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from agent_service.domain import Evidence, Finding, Placement, Profile, RoundFailure, Trouble
-from agent_service.loop.probe import NO_TOOLS, Probe, shows, trouble
+from agent_service.loop.probe import CALLS_ALONE, NO_TOOLS, Probe, shows, trouble
 from agent_service.loop.scenes import GOES_ON, SCENES
 from agent_service.model import ModelError, Request
 from tests.servers.chat_template import OWN, ChatTemplate, TemplateModel, own, own_template
@@ -20,18 +20,30 @@ FOUND = {
     "takes_system": (SYSTEM, IN_ROLE, []),
     "tells_the_time": (SYSTEM, IN_ROLE, []),
     "hides_tools": (SYSTEM, IN_ROLE, []),
+    "repeats_tools": (SYSTEM, IN_ROLE, []),
+    "says_late_system_as_the_user": (SYSTEM, IN_ROLE, []),
+    "takes_calls_alone": (SYSTEM, IN_ROLE, []),
+    "thinks_first": (SYSTEM, IN_ROLE, []),
+    "wants_short_ids": (SYSTEM, IN_ROLE, []),
     "refuses_late_system": (USER, IN_ROLE, [Trouble.REFUSED]),
     "drops_late_system": (USER, IN_ROLE, [Trouble.DROPPED]),
     "doubles_late_system": (USER, IN_ROLE, [Trouble.DOUBLED]),
     "moves_system_first": (USER, IN_ROLE, [Trouble.MOVED]),
     "last_system_wins": (USER, IN_ROLE, [Trouble.DISPLACES]),
     "shows_system_bare": (USER, IN_ROLE, [Trouble.UNMARKED]),
+    "keeps_the_first_system": (USER, IN_ROLE, [Trouble.DROPPED]),
+    "says_late_system_as_the_assistant": (USER, IN_ROLE, [Trouble.UNMARKED]),
+    "opens_after_user_and_tools": (USER, IN_ROLE, [Trouble.UNOPENED]),
+    "folds_system_into_the_user": (USER, IN_ROLE, [Trouble.REFUSED]),
     "has_no_system_role": (USER, IN_USER, [Trouble.UNKNOWN_ROLE]),
     "forgets_reasoning": (TOOL, IN_ROLE, [Trouble.REFUSED, Trouble.DISPLACES]),
+    "quotes_tools": (TOOL, IN_ROLE, [Trouble.REFUSED, Trouble.DISPLACES]),
+    "moves_tools_to_the_last_user": (TOOL, IN_ROLE, [Trouble.REFUSED, Trouble.REWRITES]),
     "wants_the_assistant_after_tools": (TOOL, IN_ROLE, [Trouble.REFUSED, Trouble.REFUSED]),
     "alternates": (TEXT, IN_ROLE, [Trouble.UNKNOWN_ROLE] * 3),
     "alternates_without_system": (TEXT, IN_USER, [Trouble.UNKNOWN_ROLE] * 3),
     "ignores_tools": (TEXT, IN_ROLE, [Trouble.UNKNOWN_ROLE] * 3),
+    "names_roles_in_words": (TEXT, IN_ROLE, [Trouble.UNKNOWN_ROLE] * 3),
 }
 
 
@@ -49,7 +61,9 @@ async def test_the_first_place_is_found_in_which_interrupts_arrive_whole(name: s
     placement, system_role, troubles = FOUND[name]
     found = await found_for(own(name))
     assert found
-    assert (found.profile, found.evidence) == (Profile(placement, system_role), Evidence.RENDERED)
+    calls_alone = name == "takes_calls_alone"
+    assert found.profile == Profile(placement, system_role, calls_alone)
+    assert found.evidence is Evidence.RENDERED
     assert [trial.trouble for trial in found.trials] == [*troubles, None]
     assert [trial.placement for trial in found.trials] == list(Placement)[: len(troubles) + 1]
 
@@ -88,13 +102,19 @@ async def test_a_clock_that_runs_while_prompts_are_made_changes_nothing() -> Non
     assert found.profile == Profile(SYSTEM)
 
 
+async def test_where_calls_must_be_alone_that_is_told() -> None:
+    found = await found_for(own("takes_calls_alone"))
+    assert found
+    assert found.remarks == (CALLS_ALONE,)
+
+
 async def test_what_a_server_never_takes_is_not_held_against_interrupts() -> None:
-    """Such as two calls in one reply, or words beside a call."""
+    """Such as an answer without a call."""
     picky = own_template("takes_system").replace(
         "{%- for message in messages %}\n",
         "{%- for message in messages %}\n"
-        "{%- if message.tool_calls and (message.content or message.tool_calls | length > 1) %}"
-        "{{- raise_exception('One call, and no words beside it.') }}{% endif %}\n",
+        "{%- if message.role == 'assistant' and not message.tool_calls %}"
+        "{{- raise_exception('Call something.') }}{% endif %}\n",
         1,
     )
     found = await found_for(TemplateModel(ChatTemplate(picky)))

@@ -1,3 +1,5 @@
+import re
+
 from agent_service.domain import ToolCall, Usage
 from agent_service.model import Chunk, ReplyFold, ToolCallPiece
 from agent_service.model.protocol import UNNAMED
@@ -33,7 +35,7 @@ def test_every_call_has_an_id_of_its_own() -> None:
     pieces = (ToolCallPiece(0, "", "now"), ToolCallPiece(1, "x", "now"), ToolCallPiece(2, "x", "now"))
     ids = {call.call_id for call in folded(Chunk(tool_calls=pieces)).reply().tool_calls}
     assert len(ids) == 3
-    assert "" not in ids
+    assert all(re.fullmatch("x|[a-z0-9]{9}", call_id) for call_id in ids)
 
 
 def test_a_call_without_a_name_has_one_that_servers_take() -> None:

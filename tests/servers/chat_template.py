@@ -96,6 +96,8 @@ class ChatTemplate:
                 messages=messages,
                 tools=tools or None,
                 documents=None,
+                functions=_json(tools),
+                datetime=self.now.isoformat(),
                 add_generation_prompt=True,
                 **_SPECIAL_TOKENS,
             )

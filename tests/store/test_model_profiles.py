@@ -9,7 +9,7 @@ from tests.support import IN_PLACE, Store, admit_all, terms
 
 KEY = ProfileKey("http://lamp/v1", "keeper", "a1")
 AS_SYSTEM = Finding(Profile(Placement.SYSTEM), Evidence.RENDERED)
-AS_USER = Finding(Profile(Placement.USER, system_role=False), Evidence.STEPPED_DOWN)
+AS_USER = Finding(Profile(Placement.USER, system_role=False, calls_alone=True), Evidence.STEPPED_DOWN)
 
 
 async def test_nothing_is_known_that_nobody_has_found_out(store: Store) -> None:

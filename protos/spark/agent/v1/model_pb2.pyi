@@ -126,6 +126,8 @@ class _TroubleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trouble.Value
     """Means that the model has no system role, or is shown no tool calls."""
     TROUBLE_UNTRIED: _Trouble.ValueType  # 9
     """Means that it could not be found out."""
+    TROUBLE_UNOPENED: _Trouble.ValueType  # 10
+    """Means that it is not the model's turn after the interrupt."""
 
 class Trouble(_Trouble, metaclass=_TroubleEnumTypeWrapper):
     """Why a place will not do."""
@@ -154,6 +156,8 @@ TROUBLE_UNKNOWN_ROLE: Trouble.ValueType  # 8
 """Means that the model has no system role, or is shown no tool calls."""
 TROUBLE_UNTRIED: Trouble.ValueType  # 9
 """Means that it could not be found out."""
+TROUBLE_UNOPENED: Trouble.ValueType  # 10
+"""Means that it is not the model's turn after the interrupt."""
 Global___Trouble: _TypeAlias = Trouble  # noqa: Y015
 
 @_typing.final
