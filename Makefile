@@ -7,8 +7,11 @@ UV := $(shell command -v uv || echo .tools/uv/bin/uv)
 BIN := .venv/bin
 PROTOS := $(shell cd protos && find spark -name '*.proto' | sort)
 PROTOS_OUT := protos
+# More of them, in directories with a colon between.
+export SPARK_TEST_TEMPLATES ?= $(CURDIR)/.tools/templates
+export SPARK_TEST_MISTRAL ?= $(CURDIR)/.tools/mistral-common-1.8
 
-.PHONY: help setup demo story test check lint check-protos check-compose smoke bench picture lock protos generate grpcurl clean
+.PHONY: help setup demo story test templates check lint check-protos check-compose smoke bench picture lock protos generate grpcurl clean
 
 help: ## Lists what make can do.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 	\2/p' Makefile
@@ -22,8 +25,10 @@ story: setup ## Plays how an agent tunes a model and sleeps until that is done; 
 	$(BIN)/python -m examples.optimizer.story
 	$(BIN)/python -m examples.optimizer.story --kill
 
-test: setup grpcurl ## Runs the tests.
+test: setup grpcurl templates ## Runs the tests.
 	$(BIN)/pytest
+
+templates: .tools/templates .tools/mistral-common-1.8 ## Fetches chat templates of real models, and what else judges them.
 
 check: lint check-protos check-compose test smoke ## Checks everything.
 
@@ -74,6 +79,19 @@ clean: ## Removes what was fetched.
 	test -x $(BIN)/python || $(UV) venv --quiet --clear --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.tools/templates: tests/templates/packages/templates.txt | $(UV) .venv/stamp
+	@rm -rf $@ $@.packages
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $@.packages -r $<
+	@mkdir $@ && cd $@.packages && find . -name '*.jinja' | \
+		sed -E 's#^./([^/]+)/.*/([^/]+)$$#mv & ../templates/\1-\2#' | sh
+	@rm -rf $@.packages
+
+# Without what it needs, which is what the newer one needs.
+.tools/mistral-common-1.8: tests/templates/packages/mistral-1.8.txt | $(UV) .venv/stamp
+	@rm -rf $@
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $@ -r $<
 	@touch $@
 
 .tools/uv/bin/uv:

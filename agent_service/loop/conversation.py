@@ -116,15 +116,17 @@ def _fill(messages: Iterable[dict[str, Json]]) -> None:
 
 
 def _one_by_one(messages: Iterable[dict[str, Json]]) -> Iterator[dict[str, Json]]:
-    """Calls in messages of their own, without words, each with its response after it."""
-    calls: Iterator[dict[str, Json]] = iter(())
+    """Calls in messages of their own, without words, each with its response after it. What was thought is
+    thought before the first."""
+    calls: list[dict[str, Json]] = []
     for message in messages:
         if isinstance(made := message.get("tool_calls"), list):
-            calls = iter([{**message, "content": "", "tool_calls": [call]} for call in made])
-            continue
-        if message["role"] == "tool":
-            yield next(calls)
-        yield message
+            calls = [{"role": "assistant", "content": "", "tool_calls": [call]} for call in made]
+            calls[0] = message | calls[0]
+        elif message["role"] == "tool":
+            yield from (calls.pop(0), message)
+        else:
+            yield message
 
 
 def _tell(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:

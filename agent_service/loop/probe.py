@@ -73,12 +73,19 @@ class Probe:
         return best
 
     async def _measures(self, profile: Profile) -> Measures:
-        """Of the scenes that the server shows as what they are."""
+        """Of the scenes that the server shows as what they are. After tools all prompts end the same: some
+        templates put words there that stood beside the call, and shut the model's turn."""
         prompts = await self._prompts([scene.request_without_news(profile) for scene in SCENES])
-        return [
+        shown = [
             (scene, prompt)
             for scene, prompt in zip(SCENES, prompts, strict=True)
             if isinstance(prompt, str) and shows(scene, prompt)
+        ]
+        usual = next((scene.ending(prompt) for scene, prompt in shown if scene.ends_with_tools), "")
+        return [
+            (scene, prompt)
+            for scene, prompt in shown
+            if not scene.ends_with_tools or scene.ending(prompt) == usual
         ]
 
     async def _try(self, profile: Profile, measures: Measures) -> Trial:

@@ -75,6 +75,11 @@ class Scene:
         return any(row.type is MessageType.TOOL_CALL for row in self.rows)
 
     @property
+    def ends_with_tools(self) -> bool:
+        """Whether a response is the last thing without the news."""
+        return (*self.rows_before, *self.rows_after)[-1].type is MessageType.TOOL_RESPONSE
+
+    @property
     def needed(self) -> list[str]:
         """What every prompt must show, in this order: less is no such conversation."""
         told = (MessageType.USER, MessageType.TOOL_RESPONSE)
@@ -96,6 +101,10 @@ class Scene:
     @property
     def words_after(self) -> list[str]:
         return _words(self.rows_after)
+
+    def ending(self, prompt: str) -> str:
+        """What follows the last word of the conversation without the news."""
+        return prompt.rpartition([*self.words_before, *self.words_after][-1])[2]
 
     def shows_tools(self, prompt: str) -> bool:
         return _OF_THE_TOOL in prompt

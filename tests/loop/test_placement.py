@@ -221,7 +221,8 @@ def test_where_calls_are_taken_alone_each_has_a_message_and_its_response_after_i
     story.begin_round(replace(interrupt(Nudge("Stop.")), placement=placement))
     story.reply("I stop.")
     system, user, reply, morning, noon, *rest = agent_messages(Profile(placement), "", TAG, story.rows)
-    one, other = ({**reply, "content": "", "tool_calls": [made]} for made in reply["tool_calls"])
+    one, other = ({"role": "assistant", "content": "", "tool_calls": [made]} for made in reply["tool_calls"])
+    one["reasoning_content"] = "Hm."
     assert agent_messages(Profile(placement, calls_alone=True), "", TAG, story.rows) == [
         *(system, user, one, morning, other, noon),
         *rest,

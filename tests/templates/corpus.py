@@ -10,6 +10,8 @@ from agent_service.loop.scenes import SCENES
 from agent_service.model import ModelError
 from tests.servers.chat_template import OWN, ChatTemplate, Dialect
 
+TOOL, TEXT = Placement.TOOL, Placement.TEXT
+
 _DIRECTORIES = [OWN, *map(Path, filter(None, os.environ.get("SPARK_TEST_TEMPLATES", "").split(os.pathsep)))]
 
 TEMPLATES = {path.stem: path for directory in _DIRECTORIES for path in sorted(directory.glob("*.jinja"))}
@@ -23,16 +25,16 @@ _DIALECTS = [
 
 
 def template(name: str) -> ChatTemplate:
-    """In the first dialect in which it shows a conversation with tools, if there is one."""
+    """In the first dialect in which it shows a conversation with tools; in text, if there is none."""
     source = TEMPLATES[name].read_text()
-    spoken = (ChatTemplate(source, dialect) for dialect in _DIALECTS)
-    return next(filter(_shows_tools, spoken), ChatTemplate(source))
+    spoken = [ChatTemplate(source, dialect) for dialect in _DIALECTS]
+    return next(one for placement in (TOOL, TEXT) for one in spoken if _shows(one, placement))
 
 
-def _shows_tools(template: ChatTemplate) -> bool:
+def _shows(template: ChatTemplate, placement: Placement) -> bool:
     first = SCENES[0]
     try:
-        prompt = template.prompt(first.request_without_news(Profile(Placement.TOOL, system_role=False)))
+        prompt = template.prompt(first.request_without_news(Profile(placement, system_role=False)))
     except ModelError:
         return False
     return shows(first, prompt)
