@@ -5,6 +5,10 @@ They stay readable, a space takes their effect. What is stored is as it came.
 """
 
 import re
+from itertools import pairwise
+
+# Wide forms, which some tokenizers take for the plain ones.
+_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE64: "<", 0xFE65: ">"}
 
 _WORDS = "|".join(
     (
@@ -13,22 +17,26 @@ _WORDS = "|".join(
         r"start_(?:system|user|assistant)|end_message|(?:start|end)_function_(?:call|response|declaration)",
         r"_?(?:end_)?think(?:ing)?|tool_?(?:call|response|result)s?|(?:available_)?tools?|tool_(?:def_)?sep",
         r"function_(?:call|response|result)s?|functions?|invoke|arg_(?:key|value)|parameters?|results?",
-        r"extra_id_\d+|special_\d+|reserved_\d+|unused_?\d+|system|user|assistant|co",
+        r"extra_id_\d+|special_\d+|reserved_\d+|unused_?\d+|system|user|assistant|co|tool_output|param",
+        r"image|video|audio|im_patch|reka_img_token|so_embedding|human|bot|ai|用户",
     )
 )
 _MARKS = "|".join(
     (
         r"INST|SYS|RESP|ARGS|IMG|IMG_BREAK|IMG_END|THINK|CALL_ID|PREFIX|SUFFIX|MIDDLE|AUDIO|BEGIN_AUDIO",
         r"AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|SYSTEM_PROMPT|MODEL_SETTINGS",
-        r"CONTROL_\d+|UNUSED_TOKEN_\d+",
+        r"CONTROL_\d+|UNUSED_TOKEN_\d+|gMASK",
     )
 )
+
+_ROLES = "system|user|human|assistant|ai|instruction|response|input|question|answer"
+_LINE = r"(?<![^\n\r\x0b\x0c\x85\u2028\u2029])"
 
 _TOKEN = re.compile(
     "|".join(
         (
             # ChatML, Llama 3 and 4, Phi, GLM, Kimi, Command, Granite, Harmony; DeepSeek with wide bars.
-            r"<(?=[|\uff5c][^<>\n]{1,64}>)",
+            r"<(?=\|[^<>\n]{1,64}>)",
             # Gemma 4 closes with the bar.
             r"<(?=[^\s<>|]{1,32}\|>)",
             # EXAONE.
@@ -41,14 +49,15 @@ _TOKEN = re.compile(
             r"<(?=/?[a-z]{1,16}:[a-z_]{1,32}>)",
             r"\](?=~!?[a-z]{1,16}[\[\]])",
             r"\[(?=e~\[)",
-            # Alpaca, Vicuna and others have nothing but words for it.
-            r"^(?=(?:#{2,3} ?)?(?i:system|user|human|assistant|ai|instruction|response|input) ?:)",
+            # Alpaca, Vicuna, ChatGLM and others have nothing but words for it, at the beginning of a line.
+            rf"{_LINE}#(?=##? ?(?i:{_ROLES}) ?:)",
+            rf"{_LINE}(?=(?i:{_ROLES}|[\u95ee\u7b54]) ?:)",
         )
-    ),
-    re.MULTILINE,
+    )
 )
 
 
 def defused(text: str) -> str:
     """The text with no token of a chat template in it."""
-    return _TOKEN.sub(lambda found: f"{found[0]} ", text)
+    ends = [found.end() for found in _TOKEN.finditer(text.translate(_PLAIN))]
+    return " ".join(text[start:end] for start, end in pairwise([0, *ends, len(text)]))

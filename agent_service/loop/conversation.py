@@ -3,6 +3,7 @@
 A rebuild from the same rows gives the same messages byte for byte, and more rows only add at the end.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -21,7 +22,7 @@ from agent_service.domain import (
     ToolCall,
     ToolResponse,
 )
-from agent_service.loop.frame import frame, harmless, without_tag
+from agent_service.loop.frame import frame, harmless, harmless_json, own_words
 from agent_service.loop.placement import extend, place
 
 # Of a tool's answer the inner voice sees the beginning.
@@ -65,11 +66,11 @@ def voice_messages(
     messages = [_prompt(profile, prompt)]
     extend(messages, "user", opening)
     for row in rows:
-        match _untagged(row.content, tag):
+        match _harmless(row, tag):
             case Interrupt() as interrupt:
                 place(messages, profile.placement, frame(interrupt, tag))
             case ToolCall(_, name, arguments):
-                extend(messages, "user", f"(I call {name} {arguments})")
+                extend(messages, "user", f"(I call {name} {harmless(arguments, tag)})")
             case ToolResponse(_, name, content):
                 extend(messages, "user", f"({name} answers: {content[:MAX_VOICE_CHARACTERS]})")
             case Text(text) if row.type is MessageType.USER:
@@ -89,19 +90,19 @@ def _prompt(profile: Profile, text: str) -> dict[str, Json]:
 def _show(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:
     """Rows in the roles that they have, each interrupt where it was placed when it was delivered."""
     for row in rows:
-        match _untagged(row.content, tag):
+        match _harmless(row, tag):
             case Interrupt() as interrupt:
                 place(messages, interrupt.placement, frame(interrupt, tag))
             case ToolCall() as call:
                 if messages[-1]["role"] != "assistant":
                     messages.append({"role": "assistant", "content": ""})
-                _add_call(messages[-1], call)
+                _add_call(messages[-1], call, tag)
             case ToolResponse() as response:
                 _add_response(messages, response)
             case Text(text) if row.type is MessageType.ASSISTANT:
                 messages.append({"role": "assistant", "content": text})
                 if row.reasoning:
-                    messages[-1]["reasoning_content"] = without_tag(row.reasoning, tag)
+                    messages[-1]["reasoning_content"] = harmless(row.reasoning, tag)
             case Text(text):
                 extend(messages, "user", text)
             case unreachable:
@@ -132,11 +133,11 @@ def _one_by_one(messages: Iterable[dict[str, Json]]) -> Iterator[dict[str, Json]
 def _tell(messages: list[dict[str, Json]], tag: str, rows: Iterable[Message]) -> None:
     """Rows as text, in which user and assistant alternate."""
     for row in rows:
-        match _untagged(row.content, tag):
+        match _harmless(row, tag):
             case Interrupt() as interrupt:
                 place(messages, Placement.TEXT, frame(interrupt, tag))
             case ToolCall(_, name, arguments):
-                extend(messages, "assistant", f"(I called {name} {arguments})")
+                extend(messages, "assistant", f"(I called {name} {harmless(arguments, tag)})")
             case ToolResponse(_, name, content):
                 extend(messages, "user", f"({name} answered: {content})")
             case Text(text) if row.type is MessageType.ASSISTANT:
@@ -181,27 +182,28 @@ def _last_round(rows: Sequence[Message]) -> list[Message]:
     return list(tail)[::-1]
 
 
-def _untagged(content: Content, tag: str) -> Content:
-    """What a row says, without the session's tag: only the frame of an interrupt has it."""
-    match content:
-        case Interrupt():
-            return content
+def _harmless(row: Message, tag: str) -> Content:
+    """What a row says, but for the arguments of a call without what only the service says: the frame of an
+    interrupt, and the tokens of the chat template. A model repeats what it was told."""
+    match row.content:
+        case Interrupt() as interrupt:
+            return interrupt
+        case Text(text) if row.type is MessageType.ASSISTANT:
+            return Text(own_words(text, tag))
         case Text(text):
-            return Text(without_tag(text, tag))
+            return Text(harmless(text, tag))
         case ToolCall(call_id, name, arguments):
-            return ToolCall(without_tag(call_id, tag), without_tag(name, tag), without_tag(arguments, tag))
+            return ToolCall(harmless(call_id, tag), harmless(name, tag), arguments)
         case ToolResponse(call_id, name, said, is_error):
-            return ToolResponse(
-                without_tag(call_id, tag), without_tag(name, tag), harmless(said, tag), is_error
-            )
+            return ToolResponse(harmless(call_id, tag), harmless(name, tag), harmless(said, tag), is_error)
         case unreachable:
             assert_never(unreachable)
 
 
-def _add_call(message: dict[str, Json], call: ToolCall) -> None:
+def _add_call(message: dict[str, Json], call: ToolCall, tag: str) -> None:
     # A model may call a tool by a name that no tool has, and no server takes back.
     name = _NOT_IN_NAMES.sub("_", call.name)[:MAX_NAME_CHARACTERS]
-    function: JsonObject = {"name": name, "arguments": _sendable(call)}
+    function: JsonObject = {"name": name, "arguments": _sendable(call, tag)}
     calls = message.setdefault("tool_calls", [])
     assert isinstance(calls, list)
     calls.append({"id": call.call_id, "type": "function", "function": function})
@@ -226,10 +228,12 @@ def _add_response(messages: list[dict[str, Json]], response: ToolResponse) -> No
     messages.insert(place, message)
 
 
-def _sendable(call: ToolCall) -> str:
-    """The arguments as the model wrote them, unless they would make servers refuse the whole request."""
+def _sendable(call: ToolCall, tag: str) -> str:
+    """The arguments as the model wrote them, unless they would make servers refuse the whole request, or a
+    template shows what is in them."""
     try:
-        call.arguments()
-    except ValueError:
+        arguments = call.arguments()
+        shown = harmless_json(arguments, tag)
+    except (ValueError, RecursionError):
         return "{}"
-    return call.arguments_json
+    return call.arguments_json if shown == arguments else json.dumps(shown, ensure_ascii=False)

@@ -1,15 +1,17 @@
 """The words in which an interrupt is shown to a model. Pure: the same row gives the same bytes for ever."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from agent_service.domain import Interrupt, Notification, Nudge, cut
+from agent_service.domain import Interrupt, Json, Notification, Nudge, cut
 from agent_service.loop.control_tokens import defused
 
 # Stored with each row at its delivery. A row is rendered by the version it was sent with.
 RENDER_VERSION = 2
 _FIRST_VERSION = 1
 
+_THOUGHT = re.compile("(</?think>)")
 # A further line that looks like the first one of an interrupt.
 _HEADING = re.compile(r"^\[", re.MULTILINE)
 
@@ -33,8 +35,27 @@ def without_tag(text: str, tag: str) -> str:
 
 
 def harmless(text: str, tag: str) -> str:
-    """What a tool said, or its server says of it: neither a frame nor a token of a chat template."""
+    """What anybody but the service itself says: neither a frame nor a token of a chat template."""
     return defused(without_tag(text, tag))
+
+
+def harmless_json(value: Json, tag: str) -> Json:
+    """The same of everything in a value, whatever JSON may call it."""
+    match value:
+        case str():
+            return harmless(value, tag)
+        case Mapping():
+            return {harmless(key, tag): harmless_json(item, tag) for key, item in value.items()}
+        case Sequence():
+            return [harmless_json(item, tag) for item in value]
+        case _:
+            return value
+
+
+def own_words(text: str, tag: str) -> str:
+    """What a model answered. Its chat template knows what to do with thoughts that its server left in."""
+    parts = _THOUGHT.split(text)
+    return "".join(part if _THOUGHT.fullmatch(part) else harmless(part, tag) for part in parts)
 
 
 def _words(interrupt: Interrupt) -> str:

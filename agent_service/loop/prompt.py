@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent_service.domain import Placement
-from agent_service.loop.frame import without_tag
+from agent_service.loop.frame import harmless
 from agent_service.model import INNER_VOICE_MARK, SUMMARY_MARK
 from agent_service.store.transcript import Handled
 
@@ -74,9 +74,11 @@ EMPTY_ANSWER = "Continue."
 def system_prompt(goal: str, tag: str, notes: Sequence[str] = (), announced: Placement | None = None) -> str:
     """With the place where interrupts are shown, if that is to be announced."""
     step = _STEP_WITHOUT_TOOLS if announced is Placement.TEXT else _STEP
-    prompt = _AGENT.format(goal=goal, tag=tag, step=step, place=_PLACES[announced] if announced else "")
+    prompt = _AGENT.format(
+        goal=harmless(goal, tag), tag=tag, step=step, place=_PLACES[announced] if announced else ""
+    )
     if notes:
-        prompt += _NOTES.format(notes="\n".join(f"- {without_tag(note, tag)}" for note in notes))
+        prompt += _NOTES.format(notes="\n".join(f"- {harmless(note, tag)}" for note in notes))
     return prompt
 
 
@@ -101,5 +103,8 @@ def _said(summary: str) -> str:
 def inner_voice_prompt(goal: str, tag: str, instruction: str) -> str:
     """With the session's own instruction, or the usual one."""
     return _INNER_VOICE.format(
-        mark=INNER_VOICE_MARK, goal=goal, tag=tag, instruction=instruction or _INSTRUCTION
+        mark=INNER_VOICE_MARK,
+        goal=harmless(goal, tag),
+        tag=tag,
+        instruction=harmless(instruction, tag) or _INSTRUCTION,
     )

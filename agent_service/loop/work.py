@@ -1,7 +1,7 @@
 """A session in its holder's hands: the rows as the database has them, and where the turn stands."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
@@ -9,7 +9,6 @@ from itertools import takewhile
 from agent_service.domain import (
     UNDECIDED,
     Interrupt,
-    Json,
     JsonObject,
     Lease,
     Message,
@@ -26,7 +25,7 @@ from agent_service.domain import (
     ToolCall,
 )
 from agent_service.loop import conversation
-from agent_service.loop.frame import harmless
+from agent_service.loop.frame import harmless_json
 from agent_service.loop.placement import placed
 from agent_service.loop.prompt import system_prompt
 from agent_service.loop.window import UNKNOWN, Window, tokens
@@ -250,19 +249,7 @@ def _stored(specs: Iterable[ToolSpec], tag: str) -> str:
     fields: list[JsonObject] = [
         {"name": spec.name, "description": spec.description, "parameters": spec.parameters} for spec in specs
     ]
-    return json.dumps(_harmless(fields, tag))
-
-
-def _harmless(value: Json, tag: str) -> Json:
-    match value:
-        case str():
-            return harmless(value, tag)
-        case Mapping():
-            return {harmless(key, tag): _harmless(item, tag) for key, item in value.items()}
-        case Sequence():
-            return [_harmless(item, tag) for item in value]
-        case _:
-            return value
+    return json.dumps(harmless_json(fields, tag))
 
 
 def _tool_specs(terms: Terms | None) -> tuple[ToolSpec, ...]:
