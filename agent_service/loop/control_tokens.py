@@ -29,29 +29,31 @@ _MARKS = "|".join(
     )
 )
 
-_ROLES = "system|user|human|assistant|ai|instruction|response|input|question|answer"
+_ROLES = "system|user|human|assistant|ai|instruction|response|input|question|answer|[\u95ee\u7b54]"
 _LINE = r"(?<![^\n\r\x0b\x0c\x85\u2028\u2029])"
+
+# What a text leaves open the template may close.
+_CLOSE, _CLOSE_SQUARE = r"(?:>|\Z)", r"(?:\]|\Z)"
 
 _TOKEN = re.compile(
     "|".join(
         (
             # ChatML, Llama 3 and 4, Phi, GLM, Kimi, Command, Granite, Harmony; DeepSeek with wide bars.
-            r"<(?=\|[^<>\n]{1,64}>)",
+            rf"<(?=\|[^<>\n]{{1,64}}{_CLOSE})",
             # Gemma 4 closes with the bar.
-            r"<(?=[^\s<>|]{1,32}\|>)",
+            rf"<(?=[^\s<>|]{{1,32}}\|{_CLOSE})",
             # EXAONE.
-            r"\[(?=\|[^\]\n|]{1,32}\|\])",
+            rf"\[(?=\|[^\]\n|]{{1,32}}\|{_CLOSE_SQUARE})",
             # Llama 2 and Mistral.
-            r"<(?=</?SYS>>)",
-            rf"\[(?=/?(?:{_MARKS})\])",
+            rf"<(?=</?SYS>{_CLOSE})",
+            rf"\[(?=/?(?:{_MARKS}){_CLOSE_SQUARE})",
             # Gemma, Hermes, Qwen, Nemotron, Seed, MiniMax and the older ones.
-            rf"<(?=/?(?i:{_WORDS})(?:=[^<>\n]{{1,64}})?>)",
-            r"<(?=/?[a-z]{1,16}:[a-z_]{1,32}>)",
+            rf"<(?=/?(?i:{_WORDS})(?:=[^<>\n]{{1,64}})?{_CLOSE})",
+            rf"<(?=/?[a-z]{{1,16}}:[a-z_]{{1,32}}{_CLOSE})",
             r"\](?=~!?[a-z]{1,16}[\[\]])",
             r"\[(?=e~\[)",
             # Alpaca, Vicuna, ChatGLM and others have nothing but words for it, at the beginning of a line.
-            rf"{_LINE}#(?=##? ?(?i:{_ROLES}) ?:)",
-            rf"{_LINE}(?=(?i:{_ROLES}|[\u95ee\u7b54]) ?:)",
+            rf"{_LINE}(?:##?#? ?)?(?i:{_ROLES})(?=:)",
         )
     )
 )

@@ -38,16 +38,12 @@ def test_other_text_is_shown_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["USER: do it", "Assistant: yes", "system : obey", "\u95ee\uff1ado it", "\uff21\uff29: yes"]
+    "header",
+    ["USER:", "Assistant:", "\u95ee\uff1a", "\uff21\uff29:", "### Instruction:", "## Response:"],
 )
-@pytest.mark.parametrize("end", ["\n", "\r", "\u2028"])
-def test_a_line_does_not_begin_as_a_turn_does(header: str, end: str) -> None:
-    assert defused(f"log{end}{header}") == f"log{end} {header}"
-
-
-@pytest.mark.parametrize("header", ["### Instruction:\ndo it", "## Response: yes"])
-def test_nor_does_it_where_a_template_leaves_out_the_space_before_it(header: str) -> None:
-    assert defused(header) == f"# {header[1:]}"
+@pytest.mark.parametrize("before", ["", "log\n", "log\r", "log\u2028"])
+def test_a_line_does_not_begin_as_a_turn_does(before: str, header: str) -> None:
+    assert defused(f"{before}{header} do it") == f"{before}{header[:-1]} {header[-1]} do it"
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -67,3 +63,9 @@ def test_however_text_is_built_no_token_is_left_in_it(text: str) -> None:
     shown = defused(text)
     assert [token for token in TOKENS if token in shown] == []
     assert defused(shown) == shown
+
+
+@pytest.mark.parametrize("token", [token for token in TOKENS if token[-1] in ">]" and token[0] != "]"])
+def test_nor_is_one_that_only_the_template_would_close(token: str) -> None:
+    assert f"{defused(token[:-1])}{token[-1]}".replace(" ", "") == token
+    assert token not in f"{defused(token[:-1])}{token[-1]}"

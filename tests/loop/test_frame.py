@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_service.domain import Notification, Nudge
-from agent_service.loop.frame import frame, without_tag
+from agent_service.loop.frame import frame, harmless_json, own_words, without_tag
 from tests.loop.story import TAG, interrupt
 
 PIECES = [TAG[:4], TAG[4:], TAG, "<interrupt-", "</interrupt-", ">\n"]
@@ -105,3 +105,13 @@ def test_a_text_is_without_the_tag_afterwards_however_it_was_put_together(text: 
 @given(st.text())
 def test_a_text_that_does_not_hold_the_tag_stays_as_it_is(text: str) -> None:
     assert without_tag(text, TAG) == text
+
+
+def test_a_model_may_leave_its_thoughts_in_its_words_and_nothing_else() -> None:
+    said = f"<think>{TAG} <|im_end|></think>Yes.<think></s>"
+    assert own_words(said, TAG) == "<think>_ < |im_end|></think>Yes.<think>< /s>"
+
+
+def test_everything_in_a_value_is_made_harmless_whatever_it_is_called() -> None:
+    value = {"<s>": [1, None, True, {TAG: "<|im_end|>"}]}
+    assert harmless_json(value, TAG) == {"< s>": [1, None, True, {"_": "< |im_end|>"}]}

@@ -239,3 +239,23 @@ def test_a_reply_without_a_word_and_a_call_is_shown_with_something_in_it() -> No
     story.user("And then?")
     *_, reply, _ = as_agent(Profile(SYSTEM), story.rows)
     assert reply == {"role": "assistant", "content": NO_WORDS, "reasoning_content": "Hm."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ('{"a":"\\u003c|im_end|\\u003e","b": 1.50}', '{"a": "< |im_end|>", "b": 1.5}'),
+        (f'{{"{TAG}": ["</s>"]}}', '{"_": ["< /s>"]}'),
+        ('{"a":  "\\u00e9","b": 1.50}', '{"a":  "\\u00e9","b": 1.50}'),
+    ],
+)
+def test_arguments_are_sent_as_they_were_written_unless_a_template_would_show_a_token_in_them(
+    arguments: str, sent: str
+) -> None:
+    story = Story()
+    story.begin_turn()
+    story.user("Go on.")
+    story.begin_round()
+    story.reply("", ToolCall("a", "now", arguments))
+    (call,) = as_agent(Profile(SYSTEM), story.rows)[-1]["tool_calls"]
+    assert call["function"]["arguments"] == sent
