@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and the schema brought up."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -118,8 +119,15 @@ def translated() -> Iterator[None]:
         raise _unavailable("the database is busy or about to stop", error) from error
 
 
-def _unavailable(text: str, error: Exception) -> Unavailable:
-    """Callers need not know what exactly it is, but whoever looks after the database must."""
+def _unavailable(text: str, error: Exception) -> Unavailable | asyncio.CancelledError:
+    """Callers need not know what exactly it is, but whoever looks after the database must.
+
+    A driver that loses a connection while its task is cancelled tells of the connection only, and who has
+    cancelled waits for ever.
+    """
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        return asyncio.CancelledError()
     _log.warning("database unavailable", error=type(error).__name__)
     return Unavailable(text)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 
 _Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -44,8 +44,9 @@ class Proxy:
         """Say that nothing more comes this way; the other one stays open."""
         for client, server in self._pairs:
             writer = server if way is Way.UP else client
-            writer.write_eof()
             self._ended.add(writer)
+            with suppress(OSError):  # The other side has gone by itself.
+                writer.write_eof()
 
     def hold(self) -> None:
         """Carry nothing, as if the other side had vanished. New connections are taken, and not answered."""

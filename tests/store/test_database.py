@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from agent_service.errors import Unavailable
 from agent_service.settings import SettingsError
-from agent_service.store.database import Database, migrate, open_database
+from agent_service.store.database import Database, migrate, open_database, translated
 from agent_service.store.tables import metadata
 
 
@@ -117,3 +117,20 @@ async def test_a_server_that_takes_no_writes_any_more_is_left_by_all_connections
             await connection.execute("CREATE TABLE written ()")
     async with database.connection() as connection:
         await connection.execute("CREATE TABLE written ()")
+
+
+async def test_a_cancellation_is_not_lost_with_the_connection() -> None:
+    """Of both the driver tells the second only."""
+
+    async def lost_while_cancelled() -> None:
+        with translated():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise asyncpg.InterfaceError("connection is closed") from None
+
+    task = asyncio.create_task(lost_while_cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
