@@ -17,10 +17,12 @@ from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.loop.profiles import Profiles
 from agent_service.loop.spread import Spread
 from agent_service.model.registry import Models
+from agent_service.rpc.pulls import Pulls
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
 from agent_service.rpc.streams import LiveStreams
-from agent_service.settings import Config, Settings, limits, unknown_variables
+from agent_service.rpc.tails import Tails
+from agent_service.settings import Config, Settings, advertised, limits, unknown_variables
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.deposits import Deposits
 from agent_service.store.embedded import embedded_postgres
@@ -106,7 +108,7 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
         )
         async with (
             _door(settings, database, wakeups, deposits, models, profiles, toolbox, stopping) as address,
-            LeaseKeeper(database, address, settings.lease_seconds) as keeper,
+            LeaseKeeper(database, advertised(settings, address), settings.lease_seconds) as keeper,
             asyncio.TaskGroup() as tasks,
         ):
             dispatcher = Dispatcher(
@@ -162,7 +164,9 @@ async def _door(
         Streams(database),
         Interrupts(database, wakeups),
     )
-    live = LiveStreams(sessions, streams, wakeups, stopping, settings.poll_seconds)
+    own_address = asyncio.get_running_loop().create_future()
+    tails = Tails(streams, wakeups, stopping, settings.poll_seconds)
+    live = LiveStreams(sessions, streams, tails, Pulls(streams, own_address))
     servicer = AgentService(
         sessions,
         deposits,
@@ -177,7 +181,9 @@ async def _door(
     async with serve(
         settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
     ) as port:
-        yield f"{settings.agent_listen.rpartition(':')[0]}:{port}"
+        address = f"{settings.agent_listen.rpartition(':')[0]}:{port}"
+        own_address.set_result(advertised(settings, address))
+        yield address
 
 
 def _configure_logs(level: str) -> None:

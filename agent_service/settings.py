@@ -5,12 +5,14 @@ A malformed value or an unknown key of spark.toml stops the start with a message
 
 import os
 import re
+import socket
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,6 +25,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPARK_"
 
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # What a command and its environment can be made of.
 Argument = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -117,7 +128,8 @@ class Settings(BaseSettings):
 
     database_url: str = ""
     data_dir: Path = Path("~/.local/share/spark")
-    agent_listen: str = "127.0.0.1:50051"
+    agent_listen: Address = "127.0.0.1:50051"
+    advertise_address: Address | None = None
     lease_seconds: Seconds = 10
     poll_seconds: Seconds = 1
     max_sessions: PositiveInt = 1000
@@ -140,14 +152,6 @@ class Settings(BaseSettings):
     def _any_case(cls, level: str) -> str:
         return level.lower()
 
-    @field_validator("agent_listen")
-    @classmethod
-    def _host_and_port(cls, listen: str) -> str:
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ValueError("must be HOST:PORT")
-        return listen
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -166,6 +170,13 @@ def limits(settings: Settings) -> Limits:
         settings.max_pending,
         settings.max_pending_per_source,
     )
+
+
+def advertised(settings: Settings, address: str) -> str:
+    """Where other replicas find one that listens at an address."""
+    host, _, port = address.rpartition(":")
+    everywhere = host in ("0.0.0.0", "[::]")  # noqa: S104
+    return settings.advertise_address or (f"{socket.gethostname()}:{port}" if everywhere else address)
 
 
 def load() -> tuple[Settings, Config]:

@@ -50,6 +50,8 @@ from agent_service.wakeups import Wakeups
 
 T = TypeVar("T")
 
+# Where nobody listens.
+NOWHERE = "127.0.0.1:1"
 LIMITS = Limits(max_text_bytes=16384, max_data_bytes=16384, max_pending=1000, max_pending_per_source=250)
 
 
@@ -87,20 +89,20 @@ class Store:
         created = await self.sessions.create(NewSession("", "Keep the lamp.", config, {}))
         return created.session.session_id
 
-    async def replica(self, lease_seconds: float = 60) -> ReplicaId:
+    async def replica(self, lease_seconds: float = 60, address: str = NOWHERE) -> ReplicaId:
         replica = ReplicaId(uuid4())
         async with self.own_connection() as connection:
-            await register(connection, replica, "127.0.0.1:1", lease_seconds)
+            await register(connection, replica, address, lease_seconds)
         return replica
 
-    async def claim(self, session_id: SessionId) -> Lease:
+    async def claim(self, session_id: SessionId, address: str = NOWHERE) -> Lease:
         """Take a due session, by a replica of its own."""
-        leases = await self.leases.claim_due(await self.replica(), 1000)
+        leases = await self.leases.claim_due(await self.replica(address=address), 1000)
         return next(lease for lease in leases if lease.session_id == session_id)
 
-    async def open_turn(self, session_id: SessionId) -> Work:
+    async def open_turn(self, session_id: SessionId, address: str = NOWHERE) -> Work:
         """A session in the hands of a holder, in the first round of a turn."""
-        lease = await self.claim(session_id)
+        lease = await self.claim(session_id, address)
         assert await self.safe_points.begin_turn(lease, 1, terms, admit_all)
         position = 1 + await self.outstanding(session_id)
         await self.transcript.append(lease, position, Place(1, 0, 1), [user("Begin.")], Usage())

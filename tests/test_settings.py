@@ -1,9 +1,10 @@
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent_service.settings import Config, SettingsError, limits, load, unknown_variables
+from agent_service.settings import Config, SettingsError, advertised, limits, load, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,7 @@ VARIABLES = [
     ),
     ("SPARK_DATA_DIR", Path("~/.local/share/spark"), "elsewhere", Path("elsewhere")),
     ("SPARK_AGENT_LISTEN", "127.0.0.1:50051", "[::1]:0", "[::1]:0"),
+    ("SPARK_ADVERTISE_ADDRESS", None, "agent-1:50051", "agent-1:50051"),
     ("SPARK_LEASE_SECONDS", 10, "0.5", 0.5),
     ("SPARK_POLL_SECONDS", 1, "0.25", 0.25),
     ("SPARK_MAX_SESSIONS", 1000, "7", 7),
@@ -69,6 +71,7 @@ def test_each_variable_has_its_default_and_is_read(
         ("SPARK_AGENT_LISTEN", "127.0.0.1:65536"),
         ("SPARK_AGENT_LISTEN", "127.0.0.1:-1"),
         ("SPARK_AGENT_LISTEN", "127.0.0.1:\N{SUPERSCRIPT ONE}"),
+        ("SPARK_ADVERTISE_ADDRESS", "agent-1"),
         ("SPARK_LEASE_SECONDS", "soon"),
         ("SPARK_LEASE_SECONDS", "0"),
         ("SPARK_LEASE_SECONDS", "nan"),
@@ -235,3 +238,20 @@ def test_variables_that_look_like_settings_and_are_none_are_found(environment: p
     environment.setenv("SPARK_POLL_SECOND", "2")
     environment.setenv("SPARK_AGENT_PORT", "tcp://10.0.0.1:50051")
     assert unknown_variables() == ["SPARK_AGENT_PORT", "SPARK_POLL_SECOND"]
+
+
+@pytest.mark.parametrize(
+    ("listens_at", "setting", "found_at"),
+    [
+        ("127.0.0.1:7", "", "127.0.0.1:7"),
+        ("agent-1:7", "", "agent-1:7"),
+        ("0.0.0.0:7", "", f"{socket.gethostname()}:7"),
+        ("[::]:7", "", f"{socket.gethostname()}:7"),
+        ("0.0.0.0:7", "10.0.0.1:8", "10.0.0.1:8"),
+    ],
+)
+def test_other_replicas_find_one_where_it_says_or_where_it_listens(
+    environment: pytest.MonkeyPatch, listens_at: str, setting: str, found_at: str
+) -> None:
+    environment.setenv("SPARK_ADVERTISE_ADDRESS", setting)
+    assert advertised(load()[0], listens_at) == found_at

@@ -141,7 +141,8 @@ class DeltaKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of what a model is writing, or how far a tool has come; `offset` as in the contract."""
+    """A piece of what a model is writing, or how far a tool has come; `offset` as in the contract.
+    `elsewhere`: another replica said it."""
 
     turn: int
     round: int
@@ -150,3 +151,4 @@ class TextDelta:
     kind: DeltaKind
     offset: int
     text: str
+    elsewhere: bool = False

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
+import grpc
 import structlog
 from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
@@ -26,8 +27,10 @@ from agent_service.rpc.convert.session import (
 )
 from agent_service.rpc.convert.tool import tool_set_proto
 from agent_service.rpc.convert.update import session_change
+from agent_service.rpc.pulls import SAID_HERE
 from agent_service.rpc.status import internal_error, status_of
 from agent_service.rpc.streams import LiveStreams
+from agent_service.rpc.tail import Hearing
 from agent_service.settings import Limits
 from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
@@ -144,11 +147,17 @@ class AgentService(AgentServiceServicer):
         return ListMessagesResponse(messages=shown, next_page_token=token)
 
     def StreamTranscript(
-        self, request: StreamTranscriptRequest, context: object
+        self,
+        request: StreamTranscriptRequest,
+        context: "grpc.aio.ServicerContext[StreamTranscriptRequest, StreamTranscriptResponse]",
     ) -> AsyncGenerator[StreamTranscriptResponse, None]:
         session_id = fields.session_id("session_id", request.session_id)
         after_revision = fields.not_negative("after_revision", request.after_revision)
-        return self._live_streams.transcript(session_id, after_revision, request.include_deltas)
+        said_here = SAID_HERE in tuple(context.invocation_metadata() or ())
+        hearing = Hearing.HERE if said_here else Hearing.EVERYWHERE
+        return self._live_streams.transcript(
+            session_id, after_revision, hearing if request.include_deltas else Hearing.NOTHING
+        )
 
     async def DepositInterrupts(
         self, request: DepositInterruptsRequest, context: object

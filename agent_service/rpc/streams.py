@@ -1,64 +1,47 @@
-"""What the streaming methods send: pages by cursor, then what is new, at each hint or poll.
+"""What the streaming methods send: pages by cursor up to the tail of the session, then what is added to it.
 
-A stream registers for hints before it reads, so that nothing falls in between. It keeps a cursor and no
-events: one whose client reads slowly only lags.
+A stream keeps a cursor and no events: one whose client reads slowly only lags.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
-from agent_service.domain import (
-    Event,
-    MessageId,
-    Session,
-    SessionChanged,
-    SessionId,
-    SessionState,
-    TextDelta,
-)
-from agent_service.errors import RevisionOutOfRange, Unavailable
-from agent_service.rpc import ghosts
-from agent_service.rpc.convert.event import delta_proto, event_proto
+from agent_service.domain import MessageId, Session, SessionId, SessionState
+from agent_service.errors import RevisionOutOfRange
+from agent_service.rpc.convert.event import event_proto
 from agent_service.rpc.convert.interrupt import interrupt_proto
 from agent_service.rpc.convert.page import MAX_BYTES, cut
+from agent_service.rpc.pulls import Pulls
+from agent_service.rpc.tail import Hearing, Tail
+from agent_service.rpc.tails import PAGE_EVENTS, Tails
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
-from agent_service.wakeups import Wakeups, Watch
 from spark.agent.v1.agent_service_pb2 import StreamTranscriptResponse, WatchInterruptResponse
-
-# A slow client holds its page for as long as it lags.
-PAGE_EVENTS = 100
+from spark.agent.v1.event_pb2 import Event
+from spark.agent.v1.session_pb2 import SESSION_STATE_ENDED
 
 
 class LiveStreams:
-    """The streams of this process. Each ends with Unavailable as soon as `stopping` is set."""
+    """The streams of this process. Each ends with Unavailable when the server is about to stop."""
 
     def __init__(
-        self,
-        sessions: Sessions,
-        streams: Streams,
-        wakeups: Wakeups,
-        stopping: asyncio.Event,
-        poll_seconds: float,
-        notice_seconds: float = 15,
+        self, sessions: Sessions, streams: Streams, tails: Tails, pulls: Pulls, notice_seconds: float = 15
     ) -> None:
-        self._sessions, self._streams, self._wakeups = sessions, streams, wakeups
-        self._stopping, self._poll_seconds, self._notice_seconds = stopping, poll_seconds, notice_seconds
+        self._sessions, self._streams, self._tails, self._pulls = sessions, streams, tails, pulls
+        self._notice_seconds = notice_seconds
 
     async def transcript(
-        self, session_id: SessionId, after_revision: int, include_deltas: bool
+        self, session_id: SessionId, after_revision: int, hearing: Hearing
     ) -> AsyncGenerator[StreamTranscriptResponse, None]:
         """The facts after a revision, until the session's end. Raises SessionNotFound, RevisionOutOfRange."""
-        time = asyncio.get_running_loop().time
-        with self._watch(session_id) as watch:
-            progress = _Progress((await self._sessions.get(session_id)).session, after_revision)
-            notice_time, news = time() + self._notice_seconds, True
+        time, opening = asyncio.get_running_loop().time, (await self._sessions.get(session_id)).session
+        progress = _Progress(opening, after_revision)
+        async with self._follow(session_id, opening.revision, after_revision, hearing) as follower:
+            notice_time = time() + self._notice_seconds
+            events: Sequence[Event] = ()
             while True:
-                # Taken before the page is read, so that the page has the start of the round they belong to.
-                heard = watch.take_deltas()
-                page = await self._page(session_id, progress.revision) if news else []
-                responses = progress.responses(page, heard if include_deltas else ())
+                responses = progress.responses(events)
                 if not responses and time() >= notice_time:
                     responses = [progress.notice()]
                 for response in responses:
@@ -66,15 +49,13 @@ class LiveStreams:
                     notice_time = time() + self._notice_seconds
                 if progress.ended:
                     return
-                if progress.caught_up:
-                    news = await watch.wait(min(self._poll_seconds, self._notice_seconds))
-                self._go_on()
+                events = await follower.next(notice_time)
 
     async def interrupt(self, interrupt_id: MessageId) -> AsyncGenerator[WatchInterruptResponse, None]:
         """An interrupt now and after each change, until its state is final. Raises InterruptNotFound."""
         session_id = (await self._streams.interrupt(interrupt_id)).session_id
-        shown = None
-        with self._watch(session_id) as watch:
+        newest, shown = await self._streams.newest_revision(session_id), None
+        async with self._follow(session_id, newest, newest, Hearing.NOTHING) as follower:
             while True:
                 interrupt = await self._streams.interrupt(interrupt_id)
                 if interrupt.state is not shown:
@@ -82,31 +63,51 @@ class LiveStreams:
                     yield WatchInterruptResponse(interrupt=interrupt_proto(interrupt))
                 if interrupt.state.final:
                     return
-                while not await watch.wait(self._poll_seconds):
-                    continue  # Only text came, of which nothing is shown here.
-                self._go_on()
+                while not _tell_of(await follower.next(), str(interrupt_id)):
+                    continue
 
-    async def _page(self, session_id: SessionId, after_revision: int) -> list[Event]:
-        return await self._streams.page(session_id, after_revision, PAGE_EVENTS, MAX_BYTES)
+    @asynccontextmanager
+    async def _follow(
+        self, session_id: SessionId, newest: int, after_revision: int, hearing: Hearing
+    ) -> AsyncIterator["_Follower"]:
+        async with self._tails.of(session_id, newest) as tail, self._pulls.into(tail, hearing):
+            if tail.revision < newest:
+                tail.watch.hint()
+                await tail.reach(after_revision)
+            yield _Follower(tail, self._streams, after_revision, hearing)
 
-    @contextmanager
-    def _watch(self, session_id: SessionId) -> Iterator[Watch]:
-        """A watch that the shutdown wakes too."""
-        with self._wakeups.watch(session_id) as watch:
-            stopped = asyncio.ensure_future(self._stopping.wait())
-            stopped.add_done_callback(lambda _: watch.hint())
-            try:
-                yield watch
-            finally:
-                stopped.cancel()
 
-    def _go_on(self) -> None:
-        if self._stopping.is_set():
-            raise Unavailable("the server is shutting down; open the stream again")
+class _Follower:
+    """One watcher's way through the events of a session."""
+
+    def __init__(self, tail: Tail, streams: Streams, revision: int, hearing: Hearing) -> None:
+        self._tail, self._streams, self._hearing = tail, streams, hearing
+        self._revision, self._place = revision, -1
+
+    async def next(self, until: float | None = None) -> Sequence[Event]:
+        """The events that follow. None where nothing did by a time of the loop's clock, or only what is not
+        for this watcher. Raises what the tail failed with."""
+        tail = self._tail
+        tail.check()
+        await tail.wait(self._place, until)
+        tail.check()
+        place = self._place if self._place >= tail.first else tail.place(self._revision)
+        if place is None:
+            events = await self._page()
+        else:
+            events, self._place = tail.since(place, self._hearing), tail.end
+        self._revision = max(self._revision, *(event.revision for event in events), 0)
+        return events
+
+    async def _page(self) -> Sequence[Event]:
+        """What the tail has no more."""
+        limit = min(PAGE_EVENTS, self._tail.start - self._revision)
+        page = await self._streams.page(self._tail.session_id, self._revision, limit, MAX_BYTES)
+        return [event_proto(event) for event in page]
 
 
 class _Progress:
-    """How far one stream has come: what has been sent, and what of it a client may still be shown."""
+    """How far one stream has come."""
 
     def __init__(self, opening: Session, after_revision: int) -> None:
         """`opening` is the session when the stream was opened. Raises RevisionOutOfRange."""
@@ -117,25 +118,17 @@ class _Progress:
         self.ended = opening.state is SessionState.ENDED and after_revision == opening.revision
         self._opening_revision = opening.revision
         self._synced = False
-        # Whether the last page had all that there was.
-        self.caught_up = False
-        self._void = ghosts.NOTHING
 
-    def responses(self, page: Sequence[Event], heard: Sequence[TextDelta]) -> list[StreamTranscriptResponse]:
-        """What to send of a page and of what was heard before it was read."""
-        self._void = ghosts.void_after(page, self._void)
-        responses, page_bytes = [], 0
-        for events in cut(map(event_proto, page)):
-            self.revision = events[-1].revision
-            responses.append(StreamTranscriptResponse(events=events, last_revision=self.revision))
-            page_bytes += responses[-1].ByteSize()
-        self.caught_up = len(page) < PAGE_EVENTS and page_bytes <= MAX_BYTES
+    def responses(self, events: Iterable[Event]) -> list[StreamTranscriptResponse]:
+        """What to send of the events that follow."""
+        responses = []
+        for piece in cut(events):
+            self.revision = max(self.revision, *(event.revision for event in piece))
+            responses.append(StreamTranscriptResponse(events=piece, last_revision=self.revision))
+            self.ended = self.ended or any(_is_end(event) for event in piece)
         if not self._synced and self.revision >= self._opening_revision:
             self._synced = True
             responses.append(StreamTranscriptResponse(last_revision=self.revision, synced=True))
-        for deltas in cut(map(delta_proto, ghosts.alive(heard if self.caught_up else (), self._void))):
-            responses.append(StreamTranscriptResponse(events=deltas, last_revision=self.revision))
-        self.ended = self.ended or any(_is_end(event) for event in page)
         return responses
 
     def notice(self) -> StreamTranscriptResponse:
@@ -144,8 +137,16 @@ class _Progress:
 
 
 def _is_end(event: Event) -> bool:
-    match event.happening:
-        case SessionChanged(session):
-            return session.state is SessionState.ENDED
-        case _:
-            return False
+    return event.session_changed.session.state == SESSION_STATE_ENDED
+
+
+def _tell_of(events: Iterable[Event], interrupt_id: str) -> bool:
+    return any(
+        interrupt_id
+        in (
+            event.interrupt_delivered.interrupt.interrupt_id,
+            event.interrupt_seen.interrupt.interrupt_id,
+            event.interrupt_settled.interrupt.interrupt_id,
+        )
+        for event in events
+    )

@@ -33,6 +33,11 @@ WHERE bytes_before <= $4 ORDER BY position"""
 
 _INTERRUPT = f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE message_id = $1 AND type = 'system'"
 
+# A lease that has run out tells nothing: the session may be anybody's by now.
+_HOLDER = """
+SELECT address FROM replicas JOIN sessions ON lease_owner = replica_id
+WHERE session_id = $1 AND lease_until > clock_timestamp()"""
+
 
 class Streams:
     def __init__(self, database: Database) -> None:
@@ -45,6 +50,12 @@ class Streams:
         if row is None:
             raise SessionNotFound(session_id)
         return get(row, "revision", int)
+
+    async def holder_address(self, session_id: SessionId) -> str | None:
+        """Where the replica that runs a session takes calls of others; None where none runs it."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_HOLDER, session_id)
+        return get(row, "address", str) if row else None
 
     async def page(
         self, session_id: SessionId, after_revision: int, limit: int, max_bytes: int = 2**31

@@ -22,13 +22,15 @@ from agent_service.domain import (
     Trouble,
 )
 from agent_service.errors import ConfigNotFound
+from agent_service.rpc.pulls import Pulls
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
 from agent_service.rpc.streams import LiveStreams
+from agent_service.rpc.tails import Tails
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from tests.support import LIMITS, Store
+from tests.support import LIMITS, NOWHERE, Store
 
 if TYPE_CHECKING:
     from spark.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
@@ -69,10 +71,16 @@ class Door:
 
 
 def live_streams(
-    store: Store, poll_seconds: float, notice_seconds: float, stopping: asyncio.Event | None = None
+    store: Store,
+    poll_seconds: float,
+    notice_seconds: float,
+    stopping: asyncio.Event | None = None,
+    own_address: str = NOWHERE,
 ) -> LiveStreams:
-    stopping = stopping or asyncio.Event()
-    return LiveStreams(store.sessions, store.streams, store.wakeups, stopping, poll_seconds, notice_seconds)
+    tails = Tails(store.streams, store.wakeups, stopping or asyncio.Event(), poll_seconds)
+    own = asyncio.get_running_loop().create_future()
+    own.set_result(own_address)
+    return LiveStreams(store.sessions, store.streams, tails, Pulls(store.streams, own), notice_seconds)
 
 
 @asynccontextmanager

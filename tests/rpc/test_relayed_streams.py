@@ -7,6 +7,7 @@ import pytest
 
 from agent_service.domain import SessionId, SessionMode
 from agent_service.rpc.streams import LiveStreams
+from agent_service.rpc.tail import Hearing
 from agent_service.store.database import Database
 from tests.rpc.conftest import live_streams
 from tests.support import Store, open_store
@@ -17,7 +18,7 @@ NOTICE_SECONDS = 60
 
 
 async def revisions(streams: LiveStreams, session_id: SessionId) -> AsyncIterator[int]:
-    async for response in streams.transcript(session_id, 0, include_deltas=False):
+    async for response in streams.transcript(session_id, 0, Hearing.NOTHING):
         for event in response.events:
             yield event.revision
 

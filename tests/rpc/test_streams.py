@@ -1,24 +1,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import grpc
 import pytest
 
 from agent_service.domain import (
-    DeltaKind,
     Place,
     RoundFailure,
     SessionId,
-    Speaker,
-    TextDelta,
     Usage,
 )
 from agent_service.errors import RevisionOutOfRange, SessionNotFound, Unavailable
-from agent_service.rpc.streams import PAGE_EVENTS
+from agent_service.rpc.tails import PAGE_EVENTS
 from agent_service.store.deposits import Deposits
 from agent_service.wakeups import Wakeups
 from spark.agent.v1.agent_service_pb2 import (
@@ -26,76 +22,10 @@ from spark.agent.v1.agent_service_pb2 import (
     StreamTranscriptResponse,
     WatchInterruptRequest,
 )
-from spark.agent.v1.event_pb2 import Event
 from spark.agent.v1.interrupt_pb2 import InterruptState
-from tests.rpc.conftest import LONG, Door, live_streams, open_door
+from tests.rpc.conftest import Door, open_door
+from tests.rpc.reading import kinds, reading, revisions, texts, words
 from tests.support import LIMITS, Store, assistant, deposit
-
-
-class Reader:
-    """Reads a stream of the transcript, as far as a test says."""
-
-    def __init__(self, responses: AsyncGenerator[StreamTranscriptResponse, None]) -> None:
-        self._responses = responses
-        self.events: list[Event] = []
-        self.last_revision = -1
-
-    async def next(self) -> StreamTranscriptResponse:
-        async with asyncio.timeout(10):
-            response = await anext(self._responses)
-        self.events += response.events
-        self.last_revision = response.last_revision
-        return response
-
-    async def until_synced(self) -> list[Event]:
-        while not (await self.next()).synced:
-            pass
-        return self.events
-
-    async def until(self, kind: str) -> list[Event]:
-        while not any(event.WhichOneof("event") == kind for event in self.events):
-            await self.next()
-        return self.events
-
-    async def until_end(self) -> list[Event]:
-        try:
-            while True:
-                await self.next()
-        except StopAsyncIteration:
-            return self.events
-
-
-@asynccontextmanager
-async def reading(
-    store: Store,
-    session_id: SessionId,
-    after_revision: int = 0,
-    include_deltas: bool = False,
-    poll_seconds: float = LONG,
-    notice_seconds: float = LONG,
-    stopping: asyncio.Event | None = None,
-) -> AsyncIterator[Reader]:
-    """A stream that hears of news by hints alone, unless told otherwise."""
-    live = live_streams(store, poll_seconds, notice_seconds, stopping)
-    async with aclosing(live.transcript(session_id, after_revision, include_deltas)) as responses:
-        yield Reader(responses)
-
-
-def revisions(events: list[Event]) -> list[int]:
-    return [event.revision for event in events]
-
-
-def kinds(events: list[Event]) -> list[str]:
-    return [event.WhichOneof("event") or "" for event in events]
-
-
-def texts(events: list[Event]) -> list[str]:
-    return [event.text_delta.text for event in events if event.HasField("text_delta")]
-
-
-def words(text: str, turn: int = 1, round: int = 1, attempt: int = 1) -> TextDelta:
-    speaker = Speaker.ASSISTANT if round else Speaker.INNER_VOICE
-    return TextDelta(turn, round, attempt, speaker, DeltaKind.TEXT, 0, text)
 
 
 async def test_a_stream_shows_what_was_and_then_what_happens(store: Store) -> None:
@@ -277,7 +207,6 @@ async def test_text_is_not_shown_after_its_message(store: Store) -> None:
     async with reading(store, session_id, include_deltas=True) as reader:
         await reader.until_synced()
         work = await store.open_turn(session_id)
-        store.wakeups.say(session_id, words("I lo"))
         await store.transcript.append_answer(
             work.lease, work.next_position, work.place, [assistant("I look.")], Usage()
         )
@@ -293,10 +222,10 @@ async def test_text_of_a_failed_attempt_is_not_shown_and_that_of_the_next_one_is
     async with reading(store, session_id, include_deltas=True) as reader:
         await reader.until_synced()
         work = await store.open_turn(session_id)
-        store.wakeups.say(session_id, words("Ghost."))
         await store.transcript.fail_round(
             work.lease, Place(1, 1, 1), RoundFailure.MODEL_UNAVAILABLE, "no route", 0
         )
+        store.wakeups.say(session_id, words("Ghost."))
         store.wakeups.say(session_id, words("I look.", attempt=2))
         await reader.until("text_delta")
     assert texts(reader.events) == ["I look."]

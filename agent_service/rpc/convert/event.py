@@ -36,7 +36,9 @@ _MESSAGE_TYPE_NUMBERS = enums.numbers(MessageType, message_pb2.MessageType.Value
 _ROUND_FAILURE_NUMBERS = enums.numbers(RoundFailure, event_pb2.RoundFailure.Value, "ROUND_FAILURE")
 _TURN_END_NUMBERS = enums.numbers(TurnEnd, event_pb2.TurnEnd.Value, "TURN_END")
 _SPEAKER_NUMBERS = enums.numbers(Speaker, event_pb2.Speaker.Value, "SPEAKER")
+_SPEAKERS = enums.members(_SPEAKER_NUMBERS)
 _DELTA_KIND_NUMBERS = enums.numbers(DeltaKind, event_pb2.DeltaKind.Value, "DELTA_KIND")
+_DELTA_KINDS = enums.members(_DELTA_KIND_NUMBERS)
 
 
 def message_proto(message: Message) -> message_pb2.Message:
@@ -141,3 +143,12 @@ def delta_proto(delta: TextDelta) -> event_pb2.Event:
             text=delta.text,
         )
     )
+
+
+def delta_said_elsewhere(proto: event_pb2.TextDelta) -> TextDelta | None:
+    """What another replica said; None where it is of another version and says what is not known here."""
+    speaker, kind = _SPEAKERS.get(proto.speaker), _DELTA_KINDS.get(proto.kind)
+    if speaker is None or kind is None:
+        return None
+    place = proto.turn, proto.round, proto.attempt
+    return TextDelta(*place, speaker, kind, proto.offset, proto.text, elsewhere=True)
