@@ -11,7 +11,7 @@ from statistics import median
 import asyncpg
 
 from agent_service.store.embedded import embedded_postgres
-from benchmarks import loop, post, wake
+from benchmarks import fanout, loop, post, wake
 from benchmarks.chains import both_chains
 from benchmarks.figures import Figure, Size
 
@@ -40,6 +40,8 @@ async def _measure(url: str, directory: Path, smoke: bool) -> list[Figure]:
     async with both_chains(services_url, baseline_url, directory) as chains:
         figures += await post.figures(chains, alone=size(pairs=100), together=size(pairs=3))
         figures += await wake.figures(chains, size(pairs=20))
+    fanout_url = await _new_database(url, "fanout")
+    figures += await fanout.figures(fanout_url, directory, smoke, alone=size(pairs=3), together=size(pairs=1))
     return figures
 
 

@@ -39,9 +39,12 @@ class Chains:
     async def new_sessions(self, count: int) -> list[str]:
         """The ids of sessions that sleep until they are interrupted."""
         agent = AgentServiceStub(self.agent)
-        config = SessionConfig(model="demo", mode=SessionMode.SESSION_MODE_ON_INTERRUPT)
-        request = CreateSessionRequest(session=Session(goal="Keep the lamp.", config=config))
-        return [(await agent.CreateSession(request)).session.session_id for _ in range(count)]
+        return [(await agent.CreateSession(sleeper())).session.session_id for _ in range(count)]
+
+
+def sleeper() -> CreateSessionRequest:
+    config = SessionConfig(model="demo", mode=SessionMode.SESSION_MODE_ON_INTERRUPT)
+    return CreateSessionRequest(session=Session(goal="Keep the lamp.", config=config))
 
 
 def nudge(session_id: str) -> PostInterruptRequest:
@@ -55,7 +58,7 @@ async def both_chains(database_url: str, baseline_url: str, directory: Path) -> 
     async with AsyncExitStack() as stack:
 
         async def start(module: str, *arguments: str, **settings: str) -> str:
-            return await stack.enter_async_context(_process(directory, module, *arguments, **settings))
+            return await stack.enter_async_context(process(directory, module, *arguments, **settings))
 
         async def channel(address: str) -> grpc.aio.Channel:
             return await stack.enter_async_context(grpc.aio.insecure_channel(address, options=NO_PROXY))
@@ -70,7 +73,7 @@ async def both_chains(database_url: str, baseline_url: str, directory: Path) -> 
 
 
 @asynccontextmanager
-async def _process(directory: Path, module: str, *arguments: str, **settings: str) -> AsyncIterator[str]:
+async def process(directory: Path, module: str, *arguments: str, **settings: str) -> AsyncIterator[str]:
     """Run a module that says where it listens, with these settings and no others; gives its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     log = directory / f"{module}.log"

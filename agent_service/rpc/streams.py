@@ -49,7 +49,7 @@ class LiveStreams:
                     notice_time = time() + self._notice_seconds
                 if progress.ended:
                     return
-                events = await follower.next(notice_time)
+                events = await follower.next()
 
     async def interrupt(self, interrupt_id: MessageId) -> AsyncGenerator[WatchInterruptResponse, None]:
         """An interrupt now and after each change, until its state is final. Raises InterruptNotFound."""
@@ -84,12 +84,12 @@ class _Follower:
         self._tail, self._streams, self._hearing = tail, streams, hearing
         self._revision, self._place = revision, -1
 
-    async def next(self, until: float | None = None) -> Sequence[Event]:
-        """The events that follow. None where nothing did by a time of the loop's clock, or only what is not
-        for this watcher. Raises what the tail failed with."""
+    async def next(self) -> Sequence[Event]:
+        """The events that follow. None where only what is not for this watcher was added, or nothing by the
+        next poll. Raises what the tail failed with."""
         tail = self._tail
         tail.check()
-        await tail.wait(self._place, until)
+        await tail.wait(self._place)
         tail.check()
         place = self._place if self._place >= tail.first else tail.place(self._revision)
         if place is None:

@@ -6,7 +6,6 @@ They are read and converted once for all watchers of a session on this replica.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from enum import IntEnum
 from itertools import islice
 from types import TracebackType
@@ -63,8 +62,7 @@ class Tail:
             self._items.append(item)
             self._bytes += item.event.ByteSize()
             self.revision = max(self.revision, item.event.revision)
-        if items:
-            self._wake()
+        self._wake()
 
     def fail(self, error: Exception) -> None:
         """Say that nothing more will come."""
@@ -95,12 +93,10 @@ class Tail:
         newest = islice(reversed(self._items), self.end - place)
         return [item.event for item in newest if item.hearing <= hearing][::-1]
 
-    async def wait(self, place: int, until: float | None = None) -> None:
-        """Wait for news at a place, and no longer than to a time of the loop's clock."""
+    async def wait(self, place: int) -> None:
+        """Wait until something may have come to a place: something was added, or looked for in vain."""
         if place == self.end:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._news.wait()
+            await self._news.wait()
 
     def _drop(self) -> None:
         event = self._items.popleft().event

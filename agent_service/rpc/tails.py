@@ -29,8 +29,10 @@ class Tails:
         self._tails = Shared[SessionId, Tail]()
 
     def of(self, session_id: SessionId, revision: int) -> AbstractAsyncContextManager[Tail]:
-        """The tail of a session that has reached a revision. It fails with Unavailable as soon as the server
-        is about to stop, or where nothing can be read."""
+        """The tail of a session that has reached a revision. Who waits at it is woken at each poll.
+
+        It fails with Unavailable when the server is about to stop, and with whatever a read failed with.
+        """
         return self._tails.of(session_id, lambda: self._kept(session_id, revision))
 
     @asynccontextmanager

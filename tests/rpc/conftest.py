@@ -77,6 +77,7 @@ def live_streams(
     stopping: asyncio.Event | None = None,
     own_address: str = NOWHERE,
 ) -> LiveStreams:
+    poll_seconds = min(poll_seconds, notice_seconds)
     tails = Tails(store.streams, store.wakeups, stopping or asyncio.Event(), poll_seconds)
     own = asyncio.get_running_loop().create_future()
     own.set_result(own_address)

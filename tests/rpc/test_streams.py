@@ -25,7 +25,7 @@ from spark.agent.v1.agent_service_pb2 import (
 from spark.agent.v1.interrupt_pb2 import InterruptState
 from tests.rpc.conftest import Door, open_door
 from tests.rpc.reading import kinds, reading, revisions, texts, words
-from tests.support import LIMITS, Store, assistant, deposit
+from tests.support import LIMITS, Store, assistant, deposit, until_blocked
 
 
 async def test_a_stream_shows_what_was_and_then_what_happens(store: Store) -> None:
@@ -198,6 +198,28 @@ async def test_text_comes_after_the_start_of_its_round(store: Store) -> None:
         await reader.until_synced()
         await store.open_turn(session_id)
         store.wakeups.say(session_id, words("I look."))
+        await reader.until("text_delta")
+    assert kinds(reader.events)[-2:] == ["round_started", "text_delta"]
+
+
+HOLD = """
+CREATE FUNCTION hold() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN true; END $$;
+ALTER TABLE events RENAME TO recorded;
+CREATE VIEW events AS SELECT * FROM recorded WHERE (SELECT hold())"""
+
+
+async def test_text_waits_for_a_start_that_was_committed_while_a_page_was_read(store: Store) -> None:
+    session_id = await store.session()
+    async with reading(store, session_id, include_deltas=True) as reader, store.own_connection() as holder:
+        await reader.until_synced()
+        await holder.execute(HOLD)
+        await holder.execute("SELECT pg_advisory_lock(1)")
+        store.wakeups.hint(session_id)
+        await until_blocked(store)
+        await store.open_turn(session_id)
+        store.wakeups.say(session_id, words("I look."))
+        await holder.execute("SELECT pg_advisory_unlock(1)")
         await reader.until("text_delta")
     assert kinds(reader.events)[-2:] == ["round_started", "text_delta"]
 
