@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,10 +83,13 @@ class Store:
     model_profiles: ModelProfiles
 
     async def session(
-        self, mode: SessionMode = SessionMode.AUTONOMOUS, cooldown_seconds: float = 0
+        self,
+        mode: SessionMode = SessionMode.AUTONOMOUS,
+        cooldown_seconds: float = 0,
+        labels: Mapping[str, str] | None = None,
     ) -> SessionId:
         config = SessionConfig("demo", mode=mode, cooldown=timedelta(seconds=cooldown_seconds))
-        created = await self.sessions.create(NewSession("", "Keep the lamp.", config, {}))
+        created = await self.sessions.create(NewSession("", "Keep the lamp.", config, labels or {}))
         return created.session.session_id
 
     async def replica(self, lease_seconds: float = 60, address: str = NOWHERE) -> ReplicaId:

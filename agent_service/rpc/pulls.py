@@ -50,7 +50,8 @@ class Pulls:
 
     async def _follow(self, tail: Tail) -> None:
         """Pull from whoever holds the session. Its holder is looked for whenever something begins in it."""
-        own_address, place = await self._own_address, tail.end
+        # Shielded, or whoever gives up waiting would cancel it for all.
+        own_address, place = await asyncio.shield(self._own_address), tail.end
         address = await self._holder_address(tail)
         while True:
             here = address in ("", own_address)

@@ -81,6 +81,10 @@ def kinds(events: list[Event]) -> list[str]:
     return [event.WhichOneof("event") or "" for event in events]
 
 
+def in_bytes(events: list[Event]) -> list[bytes]:
+    return [event.SerializeToString(deterministic=True) for event in events]
+
+
 def texts(events: list[Event]) -> list[str]:
     return [event.text_delta.text for event in events if event.HasField("text_delta")]
 

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from agent_service.domain import (
+    Notification,
     Place,
     RoundFailure,
     SessionId,
@@ -24,7 +25,7 @@ from spark.agent.v1.agent_service_pb2 import (
 )
 from spark.agent.v1.interrupt_pb2 import InterruptState
 from tests.rpc.conftest import Door, open_door
-from tests.rpc.reading import kinds, reading, revisions, texts, words
+from tests.rpc.reading import in_bytes, kinds, reading, revisions, texts, words
 from tests.support import LIMITS, Store, assistant, deposit, until_blocked
 
 
@@ -53,8 +54,9 @@ async def test_a_stream_opened_at_the_newest_revision_is_in_step_at_once(store: 
         assert (list(first.events), first.last_revision, first.synced) == ([], 1, True)
 
 
-async def test_what_is_read_later_equals_what_was_shown_live(store: Store) -> None:
-    session_id = await store.session()
+async def test_what_is_read_later_is_what_was_shown_live_byte_for_byte(store: Store) -> None:
+    session_id = await store.session(labels={"team": "north", "watch": "first", "lamp": "2"})
+    data = '{"loss": 0.04, "epochs": [1, {"b": null, "a": 2}]}'
     async with reading(store, session_id) as live:
         await live.until_synced()
         nudge = await store.nudge(session_id)
@@ -67,16 +69,17 @@ async def test_what_is_read_later_equals_what_was_shown_live(store: Store) -> No
             work.lease, work.next_position, work.place, [assistant("North it is.")], Usage()
         )
         await live.next()
-        await store.nudge(session_id)
+        await store.nudge(session_id, notification=Notification("tune.finished", "job-7", "Done.", data))
         await live.next()
         await store.sessions.end(session_id)
         await live.until_end()
+    shown = in_bytes(live.events)
     async with reading(store, session_id) as later:
-        assert await later.until_end() == live.events
-    assert revisions(live.events) == list(range(1, len(live.events) + 1))
-    for after in range(len(live.events)):
+        assert in_bytes(await later.until_end()) == shown
+    assert revisions(live.events) == list(range(1, len(shown) + 1))
+    for after in range(len(shown)):
         async with reading(store, session_id, after) as rest:
-            assert await rest.until_end() == live.events[after:]
+            assert in_bytes(await rest.until_end()) == shown[after:]
 
 
 async def test_a_stream_ends_after_the_session_did(store: Store) -> None:

@@ -67,6 +67,15 @@ async def test_events_read_later_equal_those_read_at_once(store: Store) -> None:
     assert live == await store.streams.page(session_id, 0, 100)
 
 
+async def test_a_session_is_found_at_its_holder_as_long_as_that_has_its_lease(store: Store) -> None:
+    session_id, replica = await store.session(), await store.replica(address="agent-1:50051")
+    assert await store.streams.holder_address(session_id) is None
+    await store.leases.claim_due(replica, 1)
+    assert await store.streams.holder_address(session_id) == "agent-1:50051"
+    await store.leases.sign_off(replica)
+    assert await store.streams.holder_address(session_id) is None
+
+
 async def test_an_unknown_interrupt_is_named(store: Store) -> None:
     with pytest.raises(InterruptNotFound):
         await store.streams.interrupt(MessageId(new_id()))
