@@ -20,7 +20,7 @@ from agent_service.model.registry import Models
 from agent_service.rpc.pulls import Pulls
 from agent_service.rpc.server import serve
 from agent_service.rpc.servicer import AgentService
-from agent_service.rpc.streams import LiveStreams
+from agent_service.rpc.streams import NOTICE_SECONDS, LiveStreams
 from agent_service.rpc.tails import Tails
 from agent_service.settings import Config, Settings, advertised, limits, unknown_variables
 from agent_service.store.database import Database, migrate, open_database
@@ -165,7 +165,7 @@ async def _door(
         Interrupts(database, wakeups),
     )
     own_address = asyncio.get_running_loop().create_future()
-    tails = Tails(streams, wakeups, stopping, settings.poll_seconds)
+    tails = Tails(streams, wakeups, stopping, min(settings.poll_seconds, NOTICE_SECONDS))
     live = LiveStreams(sessions, streams, tails, Pulls(streams, own_address))
     servicer = AgentService(
         sessions,

@@ -13,21 +13,29 @@ from agent_service.rpc.convert.event import event_proto
 from agent_service.rpc.convert.interrupt import interrupt_proto
 from agent_service.rpc.convert.page import MAX_BYTES, cut
 from agent_service.rpc.pulls import Pulls
-from agent_service.rpc.tail import Hearing, Tail
+from agent_service.rpc.tail import Hearing, Tail, is_end
 from agent_service.rpc.tails import PAGE_EVENTS, Tails
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
 from spark.agent.v1.agent_service_pb2 import StreamTranscriptResponse, WatchInterruptResponse
 from spark.agent.v1.event_pb2 import Event
-from spark.agent.v1.session_pb2 import SESSION_STATE_ENDED
+
+# Of silence, after which a stream says that it is alive.
+NOTICE_SECONDS = 15.0
 
 
 class LiveStreams:
     """The streams of this process. Each ends with Unavailable when the server is about to stop."""
 
     def __init__(
-        self, sessions: Sessions, streams: Streams, tails: Tails, pulls: Pulls, notice_seconds: float = 15
+        self,
+        sessions: Sessions,
+        streams: Streams,
+        tails: Tails,
+        pulls: Pulls,
+        notice_seconds: float = NOTICE_SECONDS,
     ) -> None:
+        """Notices are sent at the polls of the tails."""
         self._sessions, self._streams, self._tails, self._pulls = sessions, streams, tails, pulls
         self._notice_seconds = notice_seconds
 
@@ -96,7 +104,7 @@ class _Follower:
             events = await self._page()
         else:
             events, self._place = tail.since(place, self._hearing), tail.end
-        self._revision = max(self._revision, *(event.revision for event in events), 0)
+        self._revision = max([self._revision, *(event.revision for event in events)])
         return events
 
     async def _page(self) -> Sequence[Event]:
@@ -123,9 +131,9 @@ class _Progress:
         """What to send of the events that follow."""
         responses = []
         for piece in cut(events):
-            self.revision = max(self.revision, *(event.revision for event in piece))
+            self.revision = max([self.revision, *(event.revision for event in piece)])
             responses.append(StreamTranscriptResponse(events=piece, last_revision=self.revision))
-            self.ended = self.ended or any(_is_end(event) for event in piece)
+            self.ended = self.ended or any(is_end(event) for event in piece)
         if not self._synced and self.revision >= self._opening_revision:
             self._synced = True
             responses.append(StreamTranscriptResponse(last_revision=self.revision, synced=True))
@@ -134,10 +142,6 @@ class _Progress:
     def notice(self) -> StreamTranscriptResponse:
         """Says that the stream is alive."""
         return StreamTranscriptResponse(last_revision=self.revision)
-
-
-def _is_end(event: Event) -> bool:
-    return event.session_changed.session.state == SESSION_STATE_ENDED
 
 
 def _tell_of(events: Iterable[Event], interrupt_id: str) -> bool:

@@ -15,6 +15,7 @@ from agent_service.domain import SessionId
 from agent_service.rpc.convert.page import MAX_BYTES
 from agent_service.wakeups import Watch
 from spark.agent.v1.event_pb2 import Event
+from spark.agent.v1.session_pb2 import SESSION_STATE_ENDED
 
 # What is kept beside the page that was read last. Whoever is further behind reads pages of its own.
 MAX_KEPT = 1000
@@ -107,3 +108,8 @@ class Tail:
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def is_end(event: Event) -> bool:
+    """Whether nothing follows it."""
+    return event.session_changed.session.state == SESSION_STATE_ENDED

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
-from agent_service.domain import Event, SessionChanged, SessionId, SessionState, TextDelta
+from agent_service.domain import Event, SessionId, TextDelta
 from agent_service.errors import Unavailable
 from agent_service.rpc import ghosts
 from agent_service.rpc.convert.event import delta_proto, event_proto
 from agent_service.rpc.convert.page import MAX_BYTES
 from agent_service.rpc.shared import Shared, background
-from agent_service.rpc.tail import Hearing, Item, Tail
+from agent_service.rpc.tail import Hearing, Item, Tail, is_end
 from agent_service.store.streams import Streams
 from agent_service.wakeups import Wakeups, Watch
 
@@ -64,7 +64,7 @@ class Tails:
             facts = [Item(event_proto(event)) for event in page]
             more = len(page) == PAGE_EVENTS or sum(item.event.ByteSize() for item in facts) > MAX_BYTES
             tail.add(facts if more else [*facts, *map(_said, ghosts.alive(heard, void))])
-            if page and _is_end(page[-1]):
+            if facts and is_end(facts[-1].event):
                 return
 
     async def _page(self, tail: Tail) -> Sequence[Event]:
@@ -83,11 +83,3 @@ def _hinted_by(stopping: asyncio.Event, watch: Watch) -> Iterator[None]:
 
 def _said(delta: TextDelta) -> Item:
     return Item(delta_proto(delta), Hearing.EVERYWHERE if delta.elsewhere else Hearing.HERE)
-
-
-def _is_end(event: Event) -> bool:
-    match event.happening:
-        case SessionChanged(session):
-            return session.state is SessionState.ENDED
-        case _:
-            return False
