@@ -13,7 +13,7 @@ from tests.templates.judging import Judge, Render
 from tests.templates.transcripts import transcripts
 
 SYSTEM, USER, TOOL, TEXT = Placement
-TRANSCRIPTS = 25
+TRANSCRIPTS = 15
 
 # What is chosen for well-known models.
 NAMED = {

@@ -59,7 +59,7 @@ Words = Callable[[], str]
 WHOLE = [*TOKENS, *FRAME, *HEADERS]
 WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 GLUE = ["\n", " ", '"', "\\", "}", "\\u003c", "\\n", "\u200b", "[operator] ", "x", *THOUGHTS]
-STORIES = 40
+STORIES = 25
 
 
 def hostile(chance: random.Random) -> str:

@@ -63,4 +63,4 @@ SERVED = [*(path.stem for path in sorted(OWN.glob("*.jinja"))), *(FETCHED & set(
 async def test_what_is_chosen_by_its_prompts_holds_in_any_conversation(name: str) -> None:
     with served(TEMPLATES[name]) as server:
         judge = await Judge.of(server.render)
-        await judge.holds_in(transcripts(name, 5))
+        await judge.holds_in(transcripts(name, 4))
