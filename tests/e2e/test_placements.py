@@ -1,19 +1,9 @@
-"""Interrupts and chat templates, with a real server that makes the prompts: llama.cpp's.
+"""Interrupts and chat templates, with a real server that makes the prompts: llama.cpp's."""
 
-The chat server of the tests stands in front of it and answers for the model, as it is told; whatever else is
-asked, the real one answers. So its templates decide, and not what a tiny model makes of them.
-"""
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
-import asyncio
-import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import httpx2
 import pytest
 import pytest_asyncio
 
@@ -25,12 +15,12 @@ from tests.e2e.databases import connected, new_database
 from tests.e2e.events import facts, has, of_interrupt, of_kind
 from tests.e2e.processes import running
 from tests.e2e.sessions import create, deposit
-from tests.servers.chat import Asked, ChatServer
+from tests.servers.chat import Asked
 from tests.servers.chat_template import OWN
+from tests.servers.front import Front, front_of, never
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LLAMA = Path(__file__).parent.parent / "servers" / "llama.py"
 NUDGE, NOON = "Look north.", "+00:00"
 
 # Of a model without a system role llama.cpp itself lets the user say the system prompt.
@@ -49,77 +39,6 @@ PLACES = {
     "alternates": "TEXT",
     "ignores_tools": "TEXT",
 }
-
-
-def _never(body: dict) -> bool:
-    return False
-
-
-@dataclass
-class Front(ChatServer):
-    """Hands chat completions to the test, and everything else to the server behind. It refuses what it is
-    told to, and takes by itself what is only asked to see whether it is taken."""
-
-    behind: str = ""
-    refuses: Callable[[dict], bool] = _never
-    refused: list[dict] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
-        asked = head + await reader.readexactly(int(fields.get("content-length", 0)))
-        if b"/chat/completions " not in head:
-            await self._pass_on(asked, writer)
-            return
-        body = json.loads(asked[len(head) :])
-        if self.refuses(body):
-            self.refused.append(body)
-            await _write(writer, "400 Bad Request", {"error": {"message": "No late system message."}})
-        else:
-            again = asyncio.StreamReader()
-            again.feed_data(asked)
-            await super().serve(again, writer)
-            if body.get("max_tokens"):
-                await (await self.asked('"max_tokens": 1')).answer("Y")
-
-    async def _pass_on(self, asked: bytes, writer: asyncio.StreamWriter) -> None:
-        host, _, port = self.behind.rpartition(":")
-        answers, asks = await asyncio.open_connection(host, int(port))
-        asks.write(asked)
-        writer.write(await answers.read())
-        asks.close()
-        writer.close()
-
-    async def prompt(self, asked: Asked) -> str:
-        """What the real server makes of a request."""
-        async with httpx2.AsyncClient(timeout=30) as client:
-            response = await client.post(f"http://{self.behind}/apply-template", json=asked.body)
-        return response.json()["prompt"]
-
-
-async def _write(writer: asyncio.StreamWriter, status: str, body: dict) -> None:
-    text = json.dumps(body).encode()
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    writer.write(f"{head}content-length: {len(text)}\r\n\r\n".encode() + text)
-    await writer.drain()
-    writer.close()
-
-
-@asynccontextmanager
-async def front_of(template: Path) -> AsyncIterator[Front]:
-    command = [sys.executable, str(LLAMA), "--template", str(template)]
-    process = await create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL)
-    try:
-        assert process.stdout
-        front = Front(behind=(await process.stdout.readline()).decode().split()[1])
-        async with await asyncio.start_server(front.serve, "127.0.0.1", 0) as server:
-            front.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-            yield front
-            for asked in front.received:
-                asked.close()
-    finally:
-        process.terminate()
-        await process.communicate()
 
 
 @dataclass(frozen=True)
@@ -200,7 +119,7 @@ async def test_a_server_that_refuses_at_work_what_it_shows_gets_it_in_the_next_p
     front = house.fronts[name]
     front.refuses = lambda body: any(message["role"] == "system" for message in body["messages"][1:])
     events, answering, nudge = await nudged(house, name)
-    front.refuses = _never
+    front.refuses = never
     (failed,) = of_kind(events, "round_failed")
     assert failed.reason == ROUND_FAILURE_MODEL_REFUSED
     assert failed.detail.startswith("interrupts are refused as system, and are placed as user from now on: ")

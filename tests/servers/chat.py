@@ -31,10 +31,20 @@ class Asked:
     async def say(self, text: str) -> None:
         await self._delta(content=text)
 
+    async def think(self, text: str) -> None:
+        await self._delta(reasoning_content=text)
+
     async def call(self, call_id: str, name: str, arguments: str = "{}") -> None:
         """A tool call and the end of the reply."""
-        function = {"name": name, "arguments": arguments}
-        await self._delta(tool_calls=[{"index": 0, "id": call_id, "type": "function", "function": function}])
+        await self.calls((call_id, name, arguments))
+
+    async def calls(self, *calls: tuple[str, str, str]) -> None:
+        """Tool calls, each with its id, name and arguments, and the end of the reply."""
+        pieces = [
+            {"index": n, "id": one, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for n, (one, name, arguments) in enumerate(calls)
+        ]
+        await self._delta(tool_calls=pieces)
         await self._finish("tool_calls")
 
     async def answer(self, text: str) -> None:

@@ -29,6 +29,8 @@ def parameters(port: int, context: int, endless: bool, template: Path | None) ->
     params.hostnames, params.port = [HOST], port
     params.n_ctx, params.n_parallel, params.warmup = context * SLOTS, SLOTS, False
     params.endpoint_slots = True
+    # Threads that wait for one another spin, which is slow where there is other work.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.sampling.ignore_eos = params.ctx_shift = endless
     if template:
         params.chat_template = template.read_text()
