@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from sparkctl.connections import Addresses, addresses
+from sparkctl.words import visible
 
 
 def sparkctl() -> str:
@@ -20,6 +21,10 @@ def post(session: str, text: str) -> str:
 
 def resume(session: str) -> str:
     return f"{sparkctl()} resume {shlex.quote(session)}"
+
+
+def check(model: str) -> str:
+    return f"{sparkctl()} models check {shlex.quote(visible(model))}"
 
 
 def update(session: str, option: str) -> str:

@@ -94,8 +94,9 @@ def _outlook(standing: Standing, now: datetime, zone: tzinfo | None) -> list[Row
             until = f", or {when}" if when else ""
             return _waits(f"the agent goes on at an interrupt{until}", post)
         case Activity.ACTIVITY_BACKING_OFF:
-            model = visible(session.config.model)
-            return _waits(f"the round is tried again {when}", f"by itself, once the model {model} answers")
+            model = _asked_model(standing)
+            helps = f"by itself, once the model {visible(model)} answers; how it stands: {hints.check(model)}"
+            return _waits(f"the round is tried again {when}", helps)
         case Activity.ACTIVITY_QUEUED:
             helps = "by itself, once an agent service runs that has room (SPARK_MAX_SESSIONS)"
             return _waits("work is due, and no replica has taken it yet", helps)
@@ -103,6 +104,14 @@ def _outlook(standing: Standing, now: datetime, zone: tzinfo | None) -> list[Row
             return _waits("nothing is run", _way_on(standing))
         case _:
             return []
+
+
+def _asked_model(standing: Standing) -> str:
+    """The one whose request failed last: before the first round that of the inner voice."""
+    failed = [event.round_failed for event in standing.events if event.HasField("round_failed")]
+    config = standing.session.config
+    of_voice = config.inner_voice_model if failed and not failed[-1].round else ""
+    return of_voice or config.model
 
 
 def _way_on(standing: Standing) -> str:

@@ -20,6 +20,8 @@ from agent_service.model.protocol import ModelError
 
 MAX_DETAIL_CHARACTERS = 300
 
+# What llama.cpp says before the words of a chat template that refuses a conversation: where in it they stand.
+_OF_TEMPLATE = re.compile(r".*\bJinja Exception: ", re.S)
 # As llama.cpp, vLLM, SGLang and OpenAI say it, in a message or in a code.
 _OVERFLOW = re.compile(r"context[ _](length|size|window)|maximum model length|prompt is too long", re.I)
 _TOO_LARGE = 413
@@ -89,6 +91,7 @@ class Failures:
             return ""
         if self._api_key:
             said = said.replace(self._api_key, "[api key]")
+        said = _OF_TEMPLATE.sub("", said)
         return storable(" ".join(said.split())[:MAX_DETAIL_CHARACTERS])
 
 

@@ -24,10 +24,14 @@ def list_tools() -> None:
 def check_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As sessions name it; else the usual.")] = "",
 ) -> None:
-    """Find out where a model takes interrupts, and say how, and what could not be found out."""
+    """Find out where a model takes interrupts; say how, what could not be found out, and what to do. Exits 1
+    where nothing could be found out."""
 
-    async def work() -> None:
+    async def work() -> bool:
         async with common.agent() as agent:
-            common.print_rows(models.rows(await models.check(agent, name)))
+            check = await models.check(agent, name)
+        common.print_rows(models.rows(check))
+        return not check.failure
 
-    run(work())
+    if not run(work()):
+        raise typer.Exit(1)

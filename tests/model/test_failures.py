@@ -248,3 +248,9 @@ async def test_a_server_that_redirects_in_circles_means_unavailable() -> None:
         with pytest.raises(ModelError) as raised:
             await chunks_of(asked, saying("hello"))
     assert raised.value.reason is RoundFailure.MODEL_UNAVAILABLE
+
+
+async def test_of_a_template_that_refuses_a_conversation_only_its_own_words_are_told() -> None:
+    said = "\n------------\nWhile executing line 85 ...\nError: Jinja Exception: No system message here."
+    _, error = await failure_of(answered(500, {"error": {"message": said}}))
+    assert error.detail == "the model server answered 500: No system message here."

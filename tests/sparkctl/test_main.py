@@ -156,11 +156,21 @@ async def test_models_check_prints_what_was_found_out(scripted, sparkctl):
 
     printed = await sparkctl("models", "check", "local")
 
-    heading, interrupts, known = printed.out.splitlines()
+    heading, interrupts, known, not_known = printed.out.splitlines()
     assert heading.startswith("── local at ")
-    assert interrupts.split(maxsplit=1)[1].startswith("at the end of the last tool's response")
+    assert interrupts.split(maxsplit=1)[1].startswith("tool: at the end of the last tool's response")
     assert known == "known by     its server showed the prompts that it makes"
+    assert not_known.startswith("not known    whether the model heeds")
     assert (printed.exit_code, printed.err) == (0, "")
+
+
+async def test_models_check_exits_1_where_nothing_could_be_found_out(scripted, sparkctl):
+    scripted.agent.checks["local"] = ModelCheck(model="local", failure="Nobody is there.")
+
+    printed = await sparkctl("models", "check", "local")
+
+    assert printed.out.splitlines()[1] == "failed       Nobody is there."
+    assert (printed.exit_code, printed.err) == (1, "")
 
 
 async def test_cancel_prints_what_became_of_the_interrupt(sparkctl):

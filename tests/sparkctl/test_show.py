@@ -92,6 +92,14 @@ def test_a_session_that_backs_off_says_what_failed_and_when_it_is_tried_again():
     assert "agent" not in told
     assert told["waits"] == "the round is tried again at 02:01:30 (in 30 s)"
     assert "the model local answers" in told["goes on"]
+    assert told["goes on"].endswith(" models check local")
+
+
+@pytest.mark.parametrize(("round_", "asked"), [(0, "small"), (1, "local")])
+def test_the_model_to_look_at_is_the_one_that_was_asked_last(round_, asked):
+    session = a_session("BACKING_OFF", config={"model": "local", "inner_voice_model": "small"})
+
+    assert said(session, *Script().turn().failed(round_))["goes on"].endswith(f"models check {asked}")
 
 
 def test_a_failure_that_is_over_is_not_told():
