@@ -22,6 +22,8 @@ from sparkctl.words import age, ahead, brief, clock, cut, visible
 _NEWEST_EVENTS = 300
 
 _FROM_OUTSIDE = ("interrupt_posted", "interrupt_settled")
+_NEW_ATTEMPTS = ("turn_started", "round_started", "turn_ended")
+_AT_REST = (Activity.ACTIVITY_BACKING_OFF, Activity.ACTIVITY_QUEUED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def rows(standing: Standing, now: datetime, zone: tzinfo | None = None) -> list[
         said = transcript.apply(event)
         if event.HasField("round_failed"):
             failure = said
+        elif event.WhichOneof("event") in _NEW_ATTEMPTS:
+            failure = []
         if event.WhichOneof("event") not in _FROM_OUTSIDE:
             since = [_fact("since", f"{clock(event.create_time, zone)} ({age(event.create_time, now)})")]
     return [
@@ -68,7 +72,7 @@ def rows(standing: Standing, now: datetime, zone: tzinfo | None = None) -> list[
         _fact("goal", cut(session.goal)),
         _fact("state", _state(session)),
         *since,
-        *(failure if session.activity == Activity.ACTIVITY_BACKING_OFF else ()),
+        *(failure if session.activity in _AT_REST else ()),
         *(transcript.idle(now) if session.activity == Activity.ACTIVITY_RUNNING else ()),
         *transcript.in_progress(now),
         *_outlook(standing, now, zone),

@@ -33,7 +33,10 @@ async def test_health_exits_0_where_a_service_is_serving_and_1_where_none_is(spa
 
 async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: Path) -> None:
     toml = tmp_path / "spark.toml"
-    toml.write_text('[models.local]\nbase_url = "http://127.0.0.1:8000/v1"\nbase_ulr = "oops"\n')
+    local = '[models.local]\nbase_url = "http://127.0.0.1:8000/v1"\n'
+    toml.write_text(f'{local}base_ulr = "oops"\n')
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text(f'{local}placement = "everywhere"\n')
     keyless = tmp_path / "keyless.toml"
     keyless.write_text('[tools.log]\nurl = "http://127.0.0.1:8000/mcp"\nheaders_env = { A = "LOG_KEY" }\n')
     starts = {
@@ -43,6 +46,9 @@ async def test_what_a_service_cannot_start_with_stops_it_and_is_named(tmp_path: 
         "agent_service: SPARK_LEASE_SECONDS: ": run("agent_service", SPARK_LEASE_SECONDS="soon"),
         f"agent_service: {toml}: unknown key models.local.base_ulr": run(
             "agent_service", SPARK_CONFIG=str(toml)
+        ),
+        f"agent_service: {elsewhere}: models.local.placement: Input should be 'auto', 'system', ": run(
+            "agent_service", SPARK_CONFIG=str(elsewhere)
         ),
         "gateway: SPARK_AGENT_ADDRESS: ": run("gateway", SPARK_AGENT_ADDRESS="a:1,b:2"),
     }

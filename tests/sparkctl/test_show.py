@@ -102,6 +102,13 @@ def test_the_model_to_look_at_is_the_one_that_was_asked_last(round_, asked):
     assert said(session, *Script().turn().failed(round_))["goes on"].endswith(f"models check {asked}")
 
 
+def test_a_failure_is_told_until_the_next_attempt_begins():
+    failed = Script().turn().round().failed()
+
+    assert said(a_session("QUEUED"), *failed)["failed"] == "round 1, attempt 1: model unavailable"
+    assert "failed" not in said(a_session("QUEUED"), *failed.round(1, 2).turn_ended())
+
+
 def test_a_failure_that_is_over_is_not_told():
     events = Script().turn().round().failed().round(1, 2)
 
