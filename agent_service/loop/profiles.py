@@ -39,6 +39,7 @@ MAX_SECONDS, FRESH_SECONDS = 20.0, 60.0
 
 NOT_FOUND_OUT = "Where interrupts arrive could not be found out: they go where the fewest are lost."
 ONLY_CONFIGURED = "The server does not show its prompts: nobody has looked whether interrupts arrive there."
+REFUSED_AT_WORK = "At work its server has refused interrupts in a higher place, whatever it shows or counts."
 NO_ANSWER = "The model server did not answer in time."
 
 # What tells one template from another: work that goes on after an interrupt, in the places that differ most.
@@ -175,6 +176,7 @@ class Profiles:
         finding = await (self._by_rendering(model) if key.template else self._by_counting(model))
         if configured:
             return replace(finding, profile=Profile(configured), evidence=Evidence.CONFIGURED)
+        finding = _no_higher(finding, await self._store.find(key))
         await self._keep(name, key, finding)
         return finding
 
@@ -216,6 +218,16 @@ class Profiles:
             system_role=finding.profile.system_role,
             evidence=finding.evidence.value,
         )
+
+
+def _no_higher(found: Finding, before: Finding | None) -> Finding:
+    """What was found, unless the same server has refused at work what it shows."""
+    if not before or before.evidence is not Evidence.STEPPED_DOWN:
+        return found
+    if before.profile.placement not in found.profile.placement.lower:
+        return found
+    remarks = (*found.remarks, REFUSED_AT_WORK)
+    return replace(found, profile=before.profile, evidence=before.evidence, remarks=remarks)
 
 
 def _guess(trials: Iterable[Trial]) -> Finding:

@@ -29,11 +29,15 @@ class Refusals:
             return await self.compactor.make_room(work, refused)
         if not refused.blames_request or self.profiles.is_fixed(work.model(speaker)):
             return False
-        if await self._is_for(_placeable(work, speaker), work, speaker):
+        new, old = _placeable(work, speaker), _coverable(work)
+        if await self._is_for(new, work, speaker):
             return await self._step_down(work, speaker, refused)
-        if await self._is_for(_coverable(work), work, speaker):
+        if await self._is_for(old, work, speaker):
             self.profiles.doubt(work.model(speaker))
             return await self.compactor.make_room(work, _told(OLD_ROWS, refused))
+        # Of both the new ones are placed again first. Then the next refusal is for the old ones alone.
+        if new and set(old).difference(new) and await self._is_for({*new, *old}, work, speaker):
+            return await self._step_down(work, speaker, refused)
         return False
 
     async def _is_for(self, rows: Collection[MessageId], work: Work, speaker: Speaker) -> bool:

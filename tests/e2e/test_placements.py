@@ -1,17 +1,25 @@
 """Interrupts and chat templates, with a real server that makes the prompts: llama.cpp's."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
 
+from agent_service.model import SUMMARY_MARK
 from spark.agent.v1.event_pb2 import ROUND_FAILURE_MODEL_REFUSED, Event
-from spark.agent.v1.model_pb2 import EVIDENCE_RENDERED, Placement
+from spark.agent.v1.model_pb2 import (
+    EVIDENCE_RENDERED,
+    EVIDENCE_STEPPED_DOWN,
+    PLACEMENT_SYSTEM,
+    PLACEMENT_USER,
+    Placement,
+)
 from tests.conftest import Postgres
 from tests.e2e.client import Client, Door
-from tests.e2e.databases import connected, new_database
+from tests.e2e.databases import new_database
 from tests.e2e.events import facts, has, of_interrupt, of_kind
 from tests.e2e.processes import running
 from tests.e2e.sessions import create, deposit
@@ -41,16 +49,19 @@ PLACES = {
 }
 
 
+def late_system(body: dict) -> bool:
+    return any(message["role"] == "system" for message in body["messages"][1:])
+
+
 @dataclass(frozen=True)
 class House:
     agent: Door
     fronts: dict[str, Front]
-    database_url: str
+    settings: dict[str, str]
 
-    async def session(self, model: str) -> str:
-        return await create(
-            self.agent, "Keep the lamp lit.", model=model, tools=["now"], disable_inner_voice=True
-        )
+    async def session(self, model: str, **config: object) -> str:
+        config = {"model": model, "tools": ["now"], "disable_inner_voice": True} | config
+        return await create(self.agent, "Keep the lamp lit.", **config)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -66,11 +77,9 @@ async def house(
                 for name, front in fronts.items()
             )
         )
-        url = await new_database(postgres)
-        service = await stack.enter_async_context(
-            running("agent_service", SPARK_DATABASE_URL=url, SPARK_CONFIG=str(config))
-        )
-        yield House(client.agent(service.address), fronts, url)
+        settings = {"SPARK_DATABASE_URL": await new_database(postgres), "SPARK_CONFIG": str(config)}
+        service = await stack.enter_async_context(running("agent_service", **settings))
+        yield House(client.agent(service.address), fronts, settings)
 
 
 async def nudged(house: House, model: str) -> tuple[list[Event], Asked, str]:
@@ -117,7 +126,7 @@ async def test_a_server_that_refuses_at_work_what_it_shows_gets_it_in_the_next_p
 ) -> None:
     name = "takes_system"
     front = house.fronts[name]
-    front.refuses = lambda body: any(message["role"] == "system" for message in body["messages"][1:])
+    front.refuses = late_system
     events, answering, nudge = await nudged(house, name)
     front.refuses = never
     (failed,) = of_kind(events, "round_failed")
@@ -127,9 +136,49 @@ async def test_a_server_that_refuses_at_work_what_it_shows_gets_it_in_the_next_p
     *_, last = answering.messages
     assert last["role"] == "user"
     assert NUDGE in last["content"]
-    async with connected(house.database_url) as connection:
-        kept = await connection.fetchval(
-            "SELECT evidence FROM model_profiles WHERE server = $1 AND profile->>'placement' = 'user'",
-            front.url,
-        )
-    assert kept == "stepped_down"
+
+
+async def test_that_is_remembered_after_a_restart_and_a_check_says_so(
+    house: House, postgres: Postgres, client: Client
+) -> None:
+    name = "takes_system"
+    settings = house.settings | {"SPARK_DATABASE_URL": await new_database(postgres)}
+    house.fronts[name].refuses = late_system
+    async with running("agent_service", **settings) as service:
+        await nudged(replace(house, agent=client.agent(service.address)), name)
+    async with running("agent_service", **settings) as service:
+        restarted = replace(house, agent=client.agent(service.address))
+        check = (await restarted.agent.call("CheckModel", model=name)).model_check
+        events, answering, _ = await nudged(restarted, name)
+    house.fronts[name].refuses = never
+    assert (check.placement, check.evidence) == (PLACEMENT_USER, EVIDENCE_STEPPED_DOWN)
+    assert [trial.placement for trial in check.trials if not trial.trouble] == [PLACEMENT_SYSTEM]
+    assert of_kind(events, "round_failed") == []
+    assert answering.messages[-1]["role"] == "user"
+
+
+async def test_old_interrupts_that_are_refused_give_way_to_a_summary(house: House) -> None:
+    """The server becomes another one between two turns, and nothing but its refusals shows it."""
+    name = "tells_the_time"
+    front, session_id = house.fronts[name], await house.session(name, mode="SESSION_MODE_ON_INTERRUPT")
+    async with house.agent.stream("StreamTranscript", session_id=session_id) as stream:
+        await deposit(house.agent, session_id, NUDGE)
+        await (await front.asked()).answer("I look north.")
+        await stream.until(has("turn_ended"))
+        front.refuses = late_system
+        await deposit(house.agent, session_id, "Look south.")
+        summary = await front.asked(SUMMARY_MARK)
+        await summary.answer("All is calm.")
+        last = await front.asked("All is calm.")
+        await last.answer("I look south.")
+        await stream.until(has("turn_ended", 2))
+    front.refuses = never
+    first, second = of_kind(facts(stream.responses), "round_failed")
+    assert "are placed as user from now on" in first.detail
+    assert second.detail.startswith("interrupts are refused that were taken before, and give way to a ")
+    (compacted,) = of_kind(facts(stream.responses), "compacted")
+    assert compacted.handled_interrupts == 1
+    assert NUDGE in summary.messages[-1]["content"] + summary.messages[1]["content"]
+    assert [message["role"] for message in last.messages].count("system") == 1
+    assert NUDGE not in json.dumps(last.messages)
+    assert "Look south." in last.messages[-1]["content"] + last.messages[-2]["content"]

@@ -9,7 +9,13 @@ import pytest
 from agent_service.domain import Evidence, Finding, Placement, Profile, RoundFailure
 from agent_service.errors import ConfigNotFound
 from agent_service.loop.counting import NOT_LOOKED_AT
-from agent_service.loop.profiles import NO_ANSWER, NOT_FOUND_OUT, ONLY_CONFIGURED, Profiles
+from agent_service.loop.profiles import (
+    NO_ANSWER,
+    NOT_FOUND_OUT,
+    ONLY_CONFIGURED,
+    REFUSED_AT_WORK,
+    Profiles,
+)
 from agent_service.model import Chunk, Model, ModelError, Request
 from tests.servers.chat_template import ChatTemplate, TemplateModel, own, own_template
 from tests.support import Store
@@ -106,6 +112,22 @@ async def test_a_model_that_is_not_configured_is_told_as_such(store: Store) -> N
         await known.check("other")
     await known.learn(["other"])
     assert known.known("other") is None
+
+
+async def test_what_was_refused_at_work_is_not_forgotten_for_what_the_server_shows(store: Store) -> None:
+    known = profiles(store, model := own("takes_system"))
+    await known.learn(["local"])
+    await known.lower("local", Profile(SYSTEM))
+    check = await known.check("local")
+    assert check.finding
+    assert (check.finding.profile, check.finding.evidence) == (Profile(USER), Evidence.STEPPED_DOWN)
+    assert check.finding.remarks == (REFUSED_AT_WORK,)
+    assert known.known("local") == Profile(USER)
+    # Another template is another matter, and what it does not take counts as before.
+    model.template = ChatTemplate(own_template("forgets_reasoning"))
+    check = await known.check("local")
+    assert check.finding
+    assert (check.finding.profile, check.finding.evidence) == (Profile(TOOL), Evidence.RENDERED)
 
 
 # ---- servers that do not answer

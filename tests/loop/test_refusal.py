@@ -280,6 +280,28 @@ async def test_interrupts_that_are_refused_after_they_were_taken_give_way_to_a_s
     assert NUDGE in str(model.summary_requests[-1].messages)
 
 
+async def test_old_and_new_interrupts_refused_together_are_dealt_with_one_after_the_other(
+    store: Store,
+) -> None:
+    session_id = await without_voice(store)
+
+    async def nudge_and_change() -> None:
+        await store.nudge(session_id, NUDGE)
+        model.template = STRICT
+
+    again: Script = [nudge_and_change, *calls("now")]
+    model = Server(
+        [*nudged_in(store, session_id, again, says("Seen."))], shown=IN_PLACE, summaries=[says("Calm.")]
+    )
+    await run_turn(store, session_id, model)
+    first, second = await happenings(store, session_id, RoundFailed)
+    assert "placed as user" in first.detail
+    assert "taken before" in second.detail
+    assert where(model.sent[-1]) == ["user"]
+    assert len(await compactions(store, session_id)) == 1
+    assert await store.outstanding(session_id) == 0
+
+
 async def test_the_next_turn_finds_out_anew_where_they_go(store: Store) -> None:
     session_id = await without_voice(store)
     model = Server(
