@@ -11,7 +11,7 @@ from statistics import median
 import asyncpg
 
 from agent_service.store.embedded import embedded_postgres
-from benchmarks import fanout, loop, post, wake
+from benchmarks import fanout, loop, post, prefix, wake
 from benchmarks.chains import both_chains
 from benchmarks.figures import Figure, Size
 
@@ -36,6 +36,7 @@ async def _measure(url: str, directory: Path, smoke: bool) -> list[Figure]:
         return Size(blocks=2, pairs=1) if smoke else Size(blocks=9, pairs=pairs)
 
     figures = await loop.figures(await _new_database(url, "loop"), size(pairs=4))
+    figures += await prefix.figures(await _new_database(url, "prefix"))
     services_url, baseline_url = await _new_database(url, "services"), await _new_database(url, "baseline")
     async with both_chains(services_url, baseline_url, directory) as chains:
         figures += await post.figures(chains, alone=size(pairs=100), together=size(pairs=3))
