@@ -26,7 +26,7 @@ _EVIDENCE = {
     Evidence.EVIDENCE_STEPPED_DOWN: "its server refused a request for the interrupt in it",
 }
 _TROUBLES = {
-    Trouble.TROUBLE_UNSPECIFIED: "arrives, once and in its place",
+    Trouble.TROUBLE_UNSPECIFIED: "arrives",
     Trouble.TROUBLE_REFUSED: "is refused",
     Trouble.TROUBLE_DROPPED: "is left out",
     Trouble.TROUBLE_DOUBLED: "is there twice",

@@ -42,8 +42,7 @@ def test_it_says_what_was_found_how_and_what_could_not_be():
         "interrupts": "user: as messages of the user, joined with one beside them",
         "system": "the model has no system role: its first message of the user holds the system prompt",
         "known by": "its server showed the prompts that it makes",
-        "tried": "system: is refused after a tool's response (400:�[2J no)\n"
-        "user: arrives, once and in its place",
+        "tried": "system: is refused after a tool's response (400:�[2J no)\nuser: arrives",
         "note": "Nobody looked at the reasoning.",
         "not known": "whether the model heeds what it is shown there: no check tells, only its work does",
     }
