@@ -308,6 +308,10 @@ def a_turn_opens_with_what_nobody_said(lines: Lines) -> None:
     lines.asked("alpha", "You are the inner voice")[0]["text"] = "Something else."
 
 
+def a_turn_opens_with_a_broken_reply(lines: Lines) -> None:
+    lines.asked("alpha", "You are the inner voice")[0]["ending"] = "cut"
+
+
 def a_disabled_inner_voice_speaks(lines: Lines) -> None:
     lines.row("beta", "user")["text"] = "Go on."
     lines.replace('"content": "Continue."', '"content": "Go on."')
@@ -387,6 +391,7 @@ PLANTS: dict[int, tuple[Plant, ...]] = {
     12: (
         the_inner_voice_does_not_see_an_interrupt,
         a_turn_opens_with_what_nobody_said,
+        a_turn_opens_with_a_broken_reply,
         a_disabled_inner_voice_speaks,
         the_inner_voice_leaves_a_turn_out,
     ),

@@ -74,6 +74,15 @@ def test_a_run_in_which_something_never_happened_is_invalid(
     assert f"invalid: {said}" in capsys.readouterr().out
 
 
+def test_a_run_that_ends_while_something_waits_is_invalid(
+    lines: Lines, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines.row("alpha", "system", "Look north.")["seen_at"] = None
+    lines.recording.write(tmp_path)
+    assert main(tmp_path) == 1
+    assert "invalid: the end of what waits in session alpha" in capsys.readouterr().out
+
+
 def test_every_kind_of_fault_is_meant_unless_the_run_says_otherwise(
     lines: Lines, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

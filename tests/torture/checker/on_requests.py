@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tests.torture.checker.evidence import Asker, Finding, Session, Shown
 from tests.torture.checker.records import Asked, ChatMessage
@@ -9,6 +10,8 @@ from tests.torture.checker.rows import MessageRow
 from tests.torture.checker.shown import said_by
 
 _CONTINUE = "Continue."
+# How a reply ends of which nothing may be kept.
+_BROKEN = ("cut", "refused")
 
 
 def calls_are_shown_with_their_responses(session: Session) -> Iterator[Finding]:
@@ -41,15 +44,15 @@ def requests_grow_at_their_end(session: Session) -> Iterator[Finding]:
     for shown in session.shown_to(Asker.AGENT):
         before = latest.get(shown.covers)
         if before and not shown.wrong and shown.asked.chunks:
-            shorter, longer = sorted((before, shown), key=lambda one: len(one.asked.body.messages))
-            if not _grows(_conversation(shorter), _conversation(longer)):
+            conversations = before.asked.body.messages[1:], shown.asked.body.messages[1:]
+            if not _grows(*sorted(conversations, key=_length)):
                 yield f"{shown} does not begin as the one before", str(before)
         if shown.asked.chunks and not shown.wrong and (not before or shown.through >= before.through):
             latest[shown.covers] = shown
 
 
-def _conversation(shown: Shown) -> Sequence[ChatMessage]:
-    return shown.asked.body.messages[1:]
+def _length(conversation: Sequence[ChatMessage]) -> tuple[int, int]:
+    return len(conversation), len(conversation[-1].words) if conversation else 0
 
 
 def _grows(shorter: Sequence[ChatMessage], longer: Sequence[ChatMessage]) -> bool:
@@ -57,14 +60,9 @@ def _grows(shorter: Sequence[ChatMessage], longer: Sequence[ChatMessage]) -> boo
         return True
     *head, last = shorter
     there = longer[len(head)]
-    return list(longer[: len(head)]) == head and (
-        there == last
-        or (
-            (there.role, there.tool_calls) == (last.role, last.tool_calls)
-            and there.words.startswith(last.words)
-        )
-        or (len(shorter) == len(longer) and last.words.startswith(there.words))
-    )
+    # Words may be added to the last message, and nothing else.
+    grown = replace(last, content=there.content) if there.words.startswith(last.words) else last
+    return list(longer[: len(head)]) == head and there == grown
 
 
 def a_turn_keeps_its_prompt_and_tools(session: Session) -> Iterator[Finding]:
@@ -115,7 +113,7 @@ def _answered(session: Session) -> Iterator[tuple[Sequence[MessageRow], int, lis
     replies = (rows for rows in session.replies if rows[0].posted_at <= session.end_at)
     given: dict[tuple[_Said, int], list[Asked]] = defaultdict(list)
     for shown in session.shown_to(Asker.AGENT):
-        if shown.asked.ending not in ("cut", "refused"):
+        if shown.asked.ending not in _BROKEN:
             calls = tuple((call.id, call.name, call.arguments) for call in shown.asked.calls)
             given[(shown.asked.text, calls), shown.through].append(shown.asked)
     last = _last_shown(session, whole=not session.is_told_as_text)
@@ -158,7 +156,8 @@ def the_inner_voice_opens_every_turn(session: Session) -> Iterator[Finding]:
     spoken = {row.turn: row for row in rows}
     said: dict[tuple[str, int], list[Shown]] = defaultdict(list)
     for shown in session.shown_to(Asker.VOICE):
-        said[shown.asked.text.strip() or _CONTINUE, shown.through].append(shown)
+        if shown.asked.ending not in _BROKEN:
+            said[shown.asked.text.strip() or _CONTINUE, shown.through].append(shown)
     heard = _last_shown(session, whole=False)
     for event in session.events:
         if event.type == "session_changed" and event.told.config:

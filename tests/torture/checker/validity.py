@@ -22,6 +22,10 @@ def missing(evidence: Evidence) -> Iterator[str]:
     for session in sessions:
         if not any(row.type in REPLIES for row in session.transcript):
             yield f"no work of session {session.row.display_name}"
+        if session.row.state == "active" and any(
+            row.seen_at is None and row.settled_at is None for row in session.interrupts
+        ):
+            yield f"the end of what waits in session {session.row.display_name} was not waited for"
     yield from _lacks("fault", evidence.run.kinds or FAULTS, {fault.kind for fault in evidence.faults})
     yield from _lacks("source", _SOURCES, {row.source.partition(":")[0] for row in interrupts})
     yield from _lacks("delivery", _DELIVERIES, {row.delivery for row in interrupts})
