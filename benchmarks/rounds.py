@@ -1,15 +1,18 @@
-"""`loop`: the loop's own time per round, with a model that answers at once.
+"""`round`: the loop's own time per round, with a model that answers at once.
 
 The rows of a transcript that a summary covers must cost nothing, however many they are. The rows in the
 context cost something each: they are read at a turn's start and made into messages at every round.
 """
 
+from __future__ import annotations
+
 import time
 from asyncio import Event
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
 from itertools import cycle
 from statistics import median
+from typing import TypeAlias
 from uuid import uuid4
 
 from agent_service.domain import Lease, NewSession, Placement, ReplicaId, SessionConfig, SessionId
@@ -18,7 +21,7 @@ from agent_service.loop.frame import RENDER_VERSION
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
 from agent_service.model import Chunk, Request, Served, ToolCallPiece
-from agent_service.store.database import Database, migrate, open_database
+from agent_service.store.database import Database, Own, migrate, open_database
 from agent_service.store.leases import Leases, register
 from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.safe_points import SafePoints
@@ -27,16 +30,19 @@ from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
 from agent_service.wakeups import Wakeups
-from benchmarks.figures import Figure, Sample, Size, compare
+from benchmarks.bench import Bench
+from benchmarks.figures import AtMost, Figure, Sample, Size, compare
 
 CALLS_PER_TURN = 10
 ROUNDS_PER_TURN = CALLS_PER_TURN + 1
 ROW_CHARACTERS = 200
 LEASE_SECONDS = 3600
 
-# Two sessions with the same context, and two contexts without a summary.
-SESSION_ROWS, CONTEXT_ROWS = (100, 10_000), 50
+# Sessions with the same context, and contexts without a summary.
+SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
 CONTEXTS_ROWS = 100, 2_000
+
+Clock: TypeAlias = Callable[[], float]
 
 # Turns of four rows; all up to $3 are covered by a summary, the row after them.
 _FILL = """
@@ -58,7 +64,18 @@ WITH filled AS (
 UPDATE sessions SET next_position = $2 + 1, revision = $2 + 1, turn = 1 + $2 / 4, due_at = NULL
 WHERE session_id = $1"""
 
-_MAKE_DUE = "UPDATE sessions SET due_at = now() WHERE session_id = $1"
+# Back to where it was filled, and due.
+_REWIND = """
+WITH messages_gone AS (DELETE FROM messages WHERE session_id = $1 AND position > $2),
+     events_gone AS (DELETE FROM events WHERE session_id = $1 AND revision > $2 + 1)
+UPDATE sessions SET next_position = $2 + 1, revision = $2 + 1, turn = 1 + $2 / 4, due_at = now()
+WHERE session_id = $1"""
+
+_COMMITS = """
+SELECT count(DISTINCT xmin::text) FROM events WHERE session_id = $1 AND revision > $2 + 1"""
+
+_BARE_TABLE = "CREATE TABLE bare_commits (body text)"
+_BARE_COMMIT = "INSERT INTO bare_commits (body) VALUES ($1)"
 
 
 class CallingModel:
@@ -83,7 +100,7 @@ class CallingModel:
         return None
 
 
-class Bench:
+class Rounds:
     """The agent with the real store, and sessions for it."""
 
     def __init__(self, database: Database, replica: ReplicaId) -> None:
@@ -102,19 +119,8 @@ class Bench:
             stopping=Event(),
         )
 
-    async def rounds(self, count: int, rows: int, covered: int) -> Sample:
-        """A round's time in the next turn of a session, for so many sessions alike."""
-        session_ids = iter([await self._session(rows, covered) for _ in range(count)])
-
-        async def sample() -> float:
-            lease = await self._claim(next(session_ids))
-            began = time.perf_counter()
-            await self._agent.run(lease)
-            return (time.perf_counter() - began) / ROUNDS_PER_TURN
-
-        return sample
-
-    async def _session(self, rows: int, covered: int) -> SessionId:
+    async def session(self, rows: int, covered: int) -> SessionId:
+        """A session with so many rows, of which so many are covered by a summary."""
         # The cooldown keeps a session that had its turn from being claimed again.
         config = SessionConfig("", disable_inner_voice=True, cooldown=timedelta(days=1))
         session_id = (await self._sessions.create(NewSession("", "Go on.", config, {}))).session.session_id
@@ -122,11 +128,41 @@ class Bench:
             await connection.execute(_FILL, session_id, rows, covered, ROW_CHARACTERS)
         return session_id
 
-    async def _claim(self, session_id: SessionId) -> Lease:
+    async def commits(self, session_id: SessionId, rows: int) -> int:
+        """How many commits a turn makes."""
+        await self.turn(session_id, rows, time.perf_counter)()
         async with self._database.connection() as connection:
-            await connection.execute(_MAKE_DUE, session_id)
+            commits: int = await connection.fetchval(_COMMITS, session_id, rows)
+        return commits
+
+    def turn(self, session_id: SessionId, rows: int, clock: Clock) -> Sample:
+        """A turn of a session with so many rows, each time the same."""
+
+        async def sample() -> float:
+            lease = await self._rewound(session_id, rows)
+            began = clock()
+            await self._agent.run(lease)
+            return clock() - began
+
+        return sample
+
+    async def _rewound(self, session_id: SessionId, rows: int) -> Lease:
+        async with self._database.connection() as connection:
+            await connection.execute(_REWIND, session_id, rows)
         (lease,) = await self._leases.claim_due(self._replica, limit=1)
         return lease
+
+
+def _bare(connection: Own, commits: int, clock: Clock) -> Sample:
+    body = "x" * ROW_CHARACTERS
+
+    async def sample() -> float:
+        began = clock()
+        for _ in range(commits):
+            await connection.execute(_BARE_COMMIT, body)
+        return clock() - began
+
+    return sample
 
 
 async def _registered(database: Database) -> ReplicaId:
@@ -136,32 +172,48 @@ async def _registered(database: Database) -> ReplicaId:
     return replica
 
 
-async def figures(database_url: str, size: Size) -> list[Figure]:
-    async with open_database(database_url) as database:
+async def figures(bench: Bench) -> list[Figure]:
+    size = bench.size(pairs=5)
+    async with open_database(await bench.new_database("round")) as database:
         await migrate(database)
-        bench = Bench(database, await _registered(database))
-        few, many = [await bench.rounds(size.samples, rows, rows - CONTEXT_ROWS) for rows in SESSION_ROWS]
-        short, long = [await bench.rounds(size.samples, rows, 0) for rows in CONTEXTS_ROWS]
-        async with database.connection() as connection:
-            await connection.execute("VACUUM ANALYZE")
-        in_session, in_context = await compare(size, many, few), await compare(size, long, short)
-        async with database.connection() as connection:
-            ended = await connection.fetchval("SELECT count(*) FROM events WHERE type = 'turn_ended'")
-    assert ended == 4 * size.samples, "not every turn came to its end"
-    less, more = CONTEXTS_ROWS
-    row_seconds = median(block.measured - block.baseline for block in in_context) / (more - less)
-    return [
-        Figure(
-            f"loop: a round with {SESSION_ROWS[1]:,} rows",
-            f"with {SESSION_ROWS[0]} rows, of which {CONTEXT_ROWS} are in the context of both",
-            1.5,
-            in_session,
-        ),
-        Figure(
-            f"loop: a round with {more:,} rows in the context",
-            f"with {less} rows in the context",
-            None,
-            in_context,
-            f"{row_seconds * 1e6:.1f} µs for each row",
-        ),
+        rounds, connection = Rounds(database, await _registered(database)), await database.connect()
+        await connection.execute(_BARE_TABLE)
+        in_session = await _in_session(rounds, connection, size)
+        in_context = await _in_context(rounds, size)
+        await connection.close()
+    return [*in_session, in_context]
+
+
+async def _in_session(rounds: Rounds, connection: Own, size: Size) -> list[Figure]:
+    sessions = {rows: await rounds.session(rows, rows - CONTEXT_ROWS) for rows in SESSION_ROWS}
+    await connection.execute("VACUUM ANALYZE")
+    fewest, *_, most = SESSION_ROWS
+    commits = await rounds.commits(sessions[fewest], fewest)
+    found = []
+    for rows, session_id in sessions.items():
+        for what, clock in {"time": time.perf_counter, "CPU": time.process_time}.items():
+            turn, bare = rounds.turn(session_id, rows, clock), _bare(connection, commits, clock)
+            name = f"round in a session of {rows:,} rows: {what}"
+            found.append(Figure(name, "its commits, bare", None, await compare(size, turn, bare)))
+    small, large = [rounds.turn(sessions[rows], rows, time.perf_counter) for rows in (fewest, most)]
+    flat = Figure(
+        f"round in a session of {most:,} rows: time",
+        f"of {fewest} rows; {CONTEXT_ROWS} are in the context of both",
+        AtMost(1.2),
+        await compare(size, large, small),
+    )
+    return [*found, flat]
+
+
+async def _in_context(rounds: Rounds, size: Size) -> Figure:
+    fewer, more = CONTEXTS_ROWS
+    short, long = [
+        rounds.turn(await rounds.session(rows, 0), rows, time.perf_counter) for rows in CONTEXTS_ROWS
     ]
+    blocks = await compare(size, long, short)
+    seconds = median(median(block.measured) - median(block.baseline) for block in blocks)
+    microseconds = 1e6 * seconds / ROUNDS_PER_TURN / (more - fewer)
+    note = f"{microseconds:.1f} µs for each row"
+    return Figure(
+        f"round with {more:,} rows in the context: time", f"with {fewer} rows", None, blocks, note=note
+    )

@@ -1,0 +1,39 @@
+"""Figures as a table and as JSON."""
+
+import json
+from collections.abc import Sequence
+
+from benchmarks.figures import Figure
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """One line each. A figure on the wrong side of its bar has a cross."""
+    rows = [("figure", "ratio", "min-max", "bar", "", "to")]
+    for figure in figures:
+        spread = f"{min(figure.ratios):.2f}-{max(figure.ratios):.2f}"
+        to = f"{figure.baseline}; {figure.note}" if figure.note else figure.baseline
+        bar, mark = str(figure.bar or ""), "" if figure.kept else "✗"
+        rows.append((figure.name, f"{figure.ratio:.2f}", spread, bar, mark, to))
+    name_width = max(len(name) for name, *_ in rows)
+    return "\n".join(
+        f"{name:{name_width}} {ratio:>6} {spread:>11} {bar:>7} {mark:1}  {to}"
+        for name, ratio, spread, bar, mark, to in rows
+    )
+
+
+def as_json(figures: Sequence[Figure]) -> str:
+    entries = [
+        {
+            "name": figure.name,
+            "baseline": figure.baseline,
+            "ratio": figure.ratio,
+            "ratios": figure.ratios,
+            "bar": str(figure.bar or ""),
+            "kept": figure.kept,
+            "limit": figure.limit,
+            "note": figure.note,
+            "blocks": [block._asdict() for block in figure.blocks],
+        }
+        for figure in figures
+    ]
+    return json.dumps({"figures": entries}, indent=2) + "\n"
