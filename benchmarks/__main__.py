@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agent_service.store.embedded import embedded_postgres
-from benchmarks import batch, post, report, rounds, wake
+from benchmarks import batch, crowd, post, recovery, report, rounds, wake
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
+from benchmarks.peers import wakes
 
 _Benchmark: TypeAlias = Callable[[Bench], Awaitable[list[Figure]]]
 
@@ -19,6 +20,9 @@ BENCHMARKS: dict[str, _Benchmark] = {
     "post": post.figures,
     "wake": wake.figures,
     "round": rounds.figures,
+    "crowd": crowd.figures,
+    "recovery": recovery.figures,
+    "peers": wakes.figures,
 }
 
 

@@ -8,15 +8,16 @@ from uuid import UUID, uuid4
 
 from google.protobuf.json_format import MessageToJson
 
-from agent_service.store.database import Own, migrate, open_database
+from agent_service.store.database import Own
 from benchmarks.bench import Bench
 from benchmarks.figures import AtLeast, Figure, Sample, compare
 from benchmarks.services import Services, notification, nudge, services
+from benchmarks.store import new_store
 from spark.gateway.v1.gateway_service_pb2 import BatchPostInterruptsRequest, PostInterruptRequest
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 
 # So many that none of them comes near to its limit of pending interrupts.
-SESSIONS = 512
+SESSIONS, SMOKE_SESSIONS = 512, 32
 POSTS = 500
 
 _BARE_INSERT = """
@@ -32,10 +33,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text
 
 async def figures(bench: Bench) -> list[Figure]:
     async with services(bench, "batch") as ours:
-        session_ids = cycle(await ours.paused_sessions(SESSIONS))
-        bare_url = await bench.new_database("batch_bare")
-        async with open_database(bare_url) as database:
-            await migrate(database)
+        session_ids = cycle(await ours.paused_sessions(bench.choose(SESSIONS, smoke=SMOKE_SESSIONS)))
+        async with new_store(bench, "batch_bare") as database:
             connection = await database.connect()
         size = bench.size(pairs=3)
 

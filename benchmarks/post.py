@@ -14,17 +14,17 @@ from benchmarks.services import nudge, services
 from spark.gateway.v1.gateway_service_pb2 import PostInterruptRequest
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 
-# So many that none of them comes near to its limit of pending interrupts.
-SESSIONS = 256
 CALLERS = 64
 POSTS_OF_EACH = 10
+# So many that none of them comes near to its limit of pending interrupts.
+SESSIONS = CALLERS * POSTS_OF_EACH
 
 _Post: TypeAlias = Callable[[PostInterruptRequest], Awaitable[object]]
 
 
 async def figures(bench: Bench) -> list[Figure]:
     async with services(bench, "post") as ours, hops(bench, "post_bare") as bare:
-        nudges = map(nudge, cycle(await ours.paused_sessions(SESSIONS)))
+        nudges = map(nudge, cycle(await ours.paused_sessions(bench.choose(SESSIONS, smoke=CALLERS))))
         post = GatewayServiceStub(ours.gateway).PostInterrupt
 
         def one(post: _Post) -> Sample:

@@ -1,5 +1,6 @@
 """Processes that are measured, and channels to them."""
 
+import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec
@@ -20,7 +21,17 @@ class Died(Exception):
 @dataclass(frozen=True, slots=True)
 class Process:
     address: str
-    pid: int
+    process: asyncio.subprocess.Process
+
+    async def kill(self) -> None:
+        """As kill -9 does: nothing of it gets a chance to say goodbye."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def line(self) -> str:
+        """What it says next on stdout."""
+        assert self.process.stdout
+        return (await self.process.stdout.readline()).decode().strip()
 
 
 @asynccontextmanager
@@ -44,7 +55,7 @@ async def running(directory: Path, module: str, *arguments: str, **settings: str
         line = (await process.stdout.readline()).decode()
         if not line.startswith("listening "):
             raise Died(f"{module} did not start:\n{log.read_text()}")
-        yield Process(line.removeprefix("listening ").strip(), process.pid)
+        yield Process(line.removeprefix("listening ").strip(), process)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -8,38 +8,27 @@ from __future__ import annotations
 
 import time
 from asyncio import Event
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from itertools import cycle
 from statistics import median
 from typing import TypeAlias
-from uuid import uuid4
 
-from agent_service.domain import Lease, NewSession, Placement, ReplicaId, SessionConfig, SessionId
-from agent_service.loop.agent import Agent
-from agent_service.loop.frame import RENDER_VERSION
-from agent_service.loop.interruption import Interruption
-from agent_service.loop.profiles import Profiles
-from agent_service.model import Chunk, Request, Served, ToolCallPiece
-from agent_service.store.database import Database, Own, migrate, open_database
-from agent_service.store.leases import Leases, register
-from agent_service.store.model_profiles import ModelProfiles
-from agent_service.store.safe_points import SafePoints
-from agent_service.store.sessions import Sessions
-from agent_service.store.transcript import Transcript
-from agent_service.tools import Toolbox
-from agent_service.tools.builtin import builtin_tools
+from agent_service.domain import Lease, ReplicaId, SessionConfig, SessionId
+from agent_service.store.database import Database, Own
+from agent_service.store.leases import Leases
 from agent_service.wakeups import Wakeups
 from benchmarks.bench import Bench
 from benchmarks.figures import AtMost, Figure, Sample, Size, compare
+from benchmarks.replica import CallingModel, agent
+from benchmarks.store import new_sessions, new_store, registered
 
 CALLS_PER_TURN = 10
 ROUNDS_PER_TURN = CALLS_PER_TURN + 1
 ROW_CHARACTERS = 200
-LEASE_SECONDS = 3600
 
 # Sessions with the same context, and contexts without a summary.
 SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
+SMOKE_SESSION_ROWS = SESSION_ROWS[:2]
 CONTEXTS_ROWS = 100, 2_000
 
 Clock: TypeAlias = Callable[[], float]
@@ -78,52 +67,18 @@ _BARE_TABLE = "CREATE TABLE bare_commits (body text)"
 _BARE_COMMIT = "INSERT INTO bare_commits (body) VALUES ($1)"
 
 
-class CallingModel:
-    """Calls `now` in each of so many rounds, then answers, and begins again."""
-
-    def __init__(self, calls: int) -> None:
-        self._replies: Iterator[Chunk] = cycle(
-            [*[Chunk(tool_calls=(ToolCallPiece(0, name="now"),))] * calls, Chunk(text="Done.")]
-        )
-
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        yield next(self._replies)
-
-    async def context_window(self) -> int | None:
-        return None
-
-    @property
-    def served(self) -> Served:
-        return Served("", "calling", Placement.SYSTEM)
-
-    async def render(self, request: Request) -> str | None:
-        return None
-
-
 class Rounds:
     """The agent with the real store, and sessions for it."""
 
     def __init__(self, database: Database, replica: ReplicaId) -> None:
-        self._database, self._replica, wakeups = database, replica, Wakeups()
-        self._sessions, self._leases = Sessions(database, wakeups), Leases(database)
-        model = CallingModel(CALLS_PER_TURN)
-        safe_points = SafePoints(database, wakeups, RENDER_VERSION)
-        self._agent = Agent.of(
-            Transcript(database, wakeups),
-            safe_points,
-            lambda name: model,
-            Profiles(lambda name: model, ModelProfiles(database)),
-            Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),
-            wakeups,
-            Interruption(safe_points, wakeups, poll_seconds=1),
-            stopping=Event(),
-        )
+        self._database, self._replica, self._leases = database, replica, Leases(database)
+        self._agent = agent(database, Wakeups(), CallingModel(CALLS_PER_TURN, seconds=0), Event())
 
     async def session(self, rows: int, covered: int) -> SessionId:
         """A session with so many rows, of which so many are covered by a summary."""
         # The cooldown keeps a session that had its turn from being claimed again.
         config = SessionConfig("", disable_inner_voice=True, cooldown=timedelta(days=1))
-        session_id = (await self._sessions.create(NewSession("", "Go on.", config, {}))).session.session_id
+        (session_id,) = await new_sessions(self._database, 1, config)
         async with self._database.connection() as connection:
             await connection.execute(_FILL, session_id, rows, covered, ROW_CHARACTERS)
         return session_id
@@ -165,29 +120,25 @@ def _bare(connection: Own, commits: int, clock: Clock) -> Sample:
     return sample
 
 
-async def _registered(database: Database) -> ReplicaId:
-    replica, connection = ReplicaId(uuid4()), await database.connect()
-    await register(connection, replica, "127.0.0.1:1", LEASE_SECONDS)
-    await connection.close()
-    return replica
-
-
 async def figures(bench: Bench) -> list[Figure]:
     size = bench.size(pairs=5)
-    async with open_database(await bench.new_database("round")) as database:
-        await migrate(database)
-        rounds, connection = Rounds(database, await _registered(database)), await database.connect()
+    async with new_store(bench, "round") as database:
+        rounds, connection = Rounds(database, await registered(database)), await database.connect()
         await connection.execute(_BARE_TABLE)
-        in_session = await _in_session(rounds, connection, size)
+        in_session = await _in_session(
+            rounds, connection, size, SMOKE_SESSION_ROWS if bench.smoke else SESSION_ROWS
+        )
         in_context = await _in_context(rounds, size)
         await connection.close()
     return [*in_session, in_context]
 
 
-async def _in_session(rounds: Rounds, connection: Own, size: Size) -> list[Figure]:
-    sessions = {rows: await rounds.session(rows, rows - CONTEXT_ROWS) for rows in SESSION_ROWS}
+async def _in_session(
+    rounds: Rounds, connection: Own, size: Size, rows_of_each: Sequence[int]
+) -> list[Figure]:
+    sessions = {rows: await rounds.session(rows, rows - CONTEXT_ROWS) for rows in rows_of_each}
     await connection.execute("VACUUM ANALYZE")
-    fewest, *_, most = SESSION_ROWS
+    fewest, *_, most = rows_of_each
     commits = await rounds.commits(sessions[fewest], fewest)
     found = []
     for rows, session_id in sessions.items():

@@ -37,7 +37,7 @@ async def _both(bench: Bench, ours: Services, bare: Hops, replica: int, where: s
     size = bench.size(PAIRS)
     sleeping = iter(await ours.new_sessions(size.samples))
     async with bare.following(replica) as told:
-        blocks = await compare(size, _wake(ours, sleeping, replica), _bare_wake(bare, told))
+        blocks = await compare(size, wake(ours, sleeping, replica), _bare_wake(bare, told))
     figure = Figure(
         f"wake, watched at {where}: post to delivered",
         "two hops of bare gRPC, a commit, NOTIFY to LISTEN, a commit",
@@ -51,7 +51,7 @@ async def _both(bench: Bench, ours: Services, bare: Hops, replica: int, where: s
     return [figure, even]
 
 
-def _wake(ours: Services, sleeping: Iterator[str], replica: int) -> Sample:
+def wake(ours: Services, sleeping: Iterator[str], replica: int) -> Sample:
     """Each sample wakes another session and lets its turn come to an end."""
     stream_transcript = AgentServiceStub(ours.agents[replica]).StreamTranscript
     post = GatewayServiceStub(ours.gateway).PostInterrupt
