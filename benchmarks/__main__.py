@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this one; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write them with all samples")
     parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put them into its table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         # PostgreSQL may run as another user, who has to get in.
@@ -42,6 +43,8 @@ def main() -> None:
     print(report.table(figures))
     if arguments.json:
         arguments.json.write_text(report.as_json(figures))
+    if arguments.readme:
+        arguments.readme.write_text(report.into_readme(figures, arguments.readme.read_text()))
     if arguments.plots:
         # Brings matplotlib, which nothing else needs.
         from benchmarks import plots

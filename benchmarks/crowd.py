@@ -55,7 +55,8 @@ async def _claim(bench: Bench) -> Figure:
     many, few = bench.choose(MANY_ASLEEP, smoke=1_000), bench.choose(FEW_ASLEEP, smoke=100)
     async with _sleepers(bench, many) as among_many, _sleepers(bench, few) as among_few:
         blocks = await compare(bench.size(pairs=50), among_many, among_few)
-    return Figure(f"claim among {many:,} asleep: time", f"among {few:,}", AtMost(1.2), blocks)
+    limit = "nothing: partial indexes hold only what nobody runs"
+    return Figure(f"claim among {many:,} asleep: time", f"among {few:,}", AtMost(1.2), blocks, limit)
 
 
 @asynccontextmanager
@@ -97,8 +98,8 @@ async def _at_work(bench: Bench) -> list[Figure]:
         pairs.append(loads)
     name, to = f"{many:,} at work, a second for a reply", f"{few} at work"
 
-    def figure(what: str, baseline: str, blocks: list[Block], note: str = "") -> Figure:
-        return Figure(f"{name}: {what}", baseline, None, blocks, note=note)
+    def figure(what: str, baseline: str, blocks: list[Block], limit: str, note: str) -> Figure:
+        return Figure(f"{name}: {what}", baseline, None, blocks, limit, note)
 
     memory = [(more.memory_bytes - less.memory_bytes) / (many - few) for more, less in pairs]
     return [
@@ -106,18 +107,21 @@ async def _at_work(bench: Bench) -> list[Figure]:
             "memory for each session",
             "the text in it",
             [Block([each], [more.text_bytes / many]) for each, (more, _) in zip(memory, pairs, strict=True)],
+            "a task, its guards, and its transcript as Python objects",
             f"{max(memory) / 1024:.0f} KiB",
         ),
         figure(
             "CPU for a round",
             to,
             [Block([more.cpu_seconds_of_round], [less.cpu_seconds_of_round]) for more, less in pairs],
+            "statements in Python; the poll is shared by more rounds",
             f"{max(more.cpu_seconds_of_round for more, _ in pairs) * 1e3:.1f} ms",
         ),
         figure(
             "how late a turn starts",
             to,
             [Block([more.late_seconds], [less.late_seconds]) for more, less in pairs],
+            "the core of a replica that has more to do than it can; with few, the poll",
             f"{max(more.late_seconds for more, _ in pairs) * 1e3:.0f} ms",
         ),
     ]

@@ -40,18 +40,21 @@ async def figures(bench: Bench) -> list[Figure]:
                 "two hops of bare gRPC, one inner call for each, nothing stored",
                 AtLeast(1),
                 await compare(lots, many(post), many(bare.post(ECHO))),
+                "CPU: gRPC in Python, a call for each post, at the gateway and its caller",
             ),
             Figure(
                 f"post, {CALLERS} in flight: posts a second",
                 "two hops of bare gRPC, what waits in one inner call, nothing stored",
                 None,
                 await compare(lots, many(post), many(bare.post(BATCHED))),
+                "CPU: checks, conversions and rows in Python at the agent service",
             ),
             Figure(
                 "post, 1 in flight: time",
                 "two hops of bare gRPC and one bare commit",
                 AtMost(1.75),
                 await compare(few, one(post), one(bare.post(COMMIT))),
+                "CPU: checks and conversions, and three rows to write in the commit",
             ),
         ]
 

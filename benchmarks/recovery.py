@@ -17,6 +17,7 @@ REPLICAS, SESSIONS = 3, 30
 LEASE_SECONDS, POLL_SECONDS = 10.0, 1.0
 SMOKE_LEASE_SECONDS, SMOKE_POLL_SECONDS = 1.5, 0.3
 LOOK_SECONDS = 0.02
+LIMIT = "what is left of the lease, and a poll"
 
 _CALM = """
 SELECT count(*) = $1 FROM sessions JOIN replicas ON replica_id = lease_owner
@@ -62,7 +63,7 @@ async def figures(bench: Bench) -> list[Figure]:
             another = await start()
             alive[another.address] = another
     name = f"kill -9 of one of {REPLICAS} replicas: until all of its sessions go on"
-    return [Figure(name, f"the time of a lease, {lease_seconds:g} s", AtMost(2), blocks)]
+    return [Figure(name, f"the time of a lease, {lease_seconds:g} s", AtMost(2), blocks, LIMIT)]
 
 
 async def _recovery(connection: Own, alive: dict[str, Process]) -> float:

@@ -1,9 +1,11 @@
-"""Figures as a table and as JSON."""
+"""Figures as a table for a terminal, as JSON, and as the table of the README."""
 
 import json
 from collections.abc import Sequence
 
 from benchmarks.figures import Figure
+
+_BEGIN, _END = "<!-- figures: made by make bench -->", "<!-- end of figures -->"
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -19,6 +21,22 @@ def table(figures: Sequence[Figure]) -> str:
         f"{name:{name_width}} {ratio:>6} {spread:>11} {bar:>7} {mark:1}  {to}"
         for name, ratio, spread, bar, mark, to in rows
     )
+
+
+def into_readme(figures: Sequence[Figure], readme: str) -> str:
+    """The README with these figures in its table, in place of those before."""
+    before, _, rest = readme.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{_markdown(figures)}\n{_END}{after}"
+
+
+def _markdown(figures: Sequence[Figure]) -> str:
+    rows = ["| figure | to | ratio | bar | what limits it now |", "|---|---|---|---|---|"]
+    for figure in figures:
+        name = f"{figure.name} ({figure.note})" if figure.note else figure.name
+        ratio = f"{figure.ratio:.3g}" if figure.kept else f"**{figure.ratio:.3g}**"
+        rows.append(f"| {name} | {figure.baseline} | {ratio} | {figure.bar or ''} | {figure.limit} |")
+    return "\n".join(rows)
 
 
 def as_json(figures: Sequence[Figure]) -> str:

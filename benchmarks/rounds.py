@@ -31,6 +31,8 @@ SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
 SMOKE_SESSION_ROWS = SESSION_ROWS[:2]
 CONTEXTS_ROWS = 100, 2_000
 
+LIMIT = "CPU: rows and statements in Python; one of the four commits of a round looks before it writes"
+
 Clock: TypeAlias = Callable[[], float]
 
 # Turns of four rows; all up to $3 are covered by a summary, the row after them.
@@ -145,13 +147,14 @@ async def _in_session(
         for what, clock in {"time": time.perf_counter, "CPU": time.process_time}.items():
             turn, bare = rounds.turn(session_id, rows, clock), _bare(connection, commits, clock)
             name = f"round in a session of {rows:,} rows: {what}"
-            found.append(Figure(name, "its commits, bare", None, await compare(size, turn, bare)))
+            found.append(Figure(name, "its commits, bare", None, await compare(size, turn, bare), LIMIT))
     small, large = [rounds.turn(sessions[rows], rows, time.perf_counter) for rows in (fewest, most)]
     flat = Figure(
         f"round in a session of {most:,} rows: time",
         f"of {fewest} rows; {CONTEXT_ROWS} are in the context of both",
         AtMost(1.2),
         await compare(size, large, small),
+        "nothing: what a summary covers is not read",
     )
     return [*found, flat]
 
@@ -165,6 +168,6 @@ async def _in_context(rounds: Rounds, size: Size) -> Figure:
     seconds = median(median(block.measured) - median(block.baseline) for block in blocks)
     microseconds = 1e6 * seconds / ROUNDS_PER_TURN / (more - fewer)
     note = f"{microseconds:.1f} µs for each row"
-    return Figure(
-        f"round with {more:,} rows in the context: time", f"with {fewer} rows", None, blocks, note=note
-    )
+    name = f"round with {more:,} rows in the context: time"
+    limit = "CPU: each row is read once a turn, and made into a message in every round"
+    return Figure(name, f"with {fewer} rows", None, blocks, limit, note)

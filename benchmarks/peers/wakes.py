@@ -15,6 +15,9 @@ from benchmarks.processes import running
 from benchmarks.services import services
 from benchmarks.wake import wake
 
+WAKE = "wake, watched at the same replica: post to delivered"
+LIMIT = "as above; a peer has no service in between, and no transcript"
+
 _PEERS: dict[str, Callable[[str], Sending]] = {
     "DBOS, send to recv": dbos_peer.sending,
     "PgQueuer, enqueue to start": pgqueuer_peer.sending,
@@ -29,7 +32,7 @@ async def figures(bench: Bench) -> list[Figure]:
             sleeping = iter(await ours.new_sessions(size.samples))
             async with _peer(bench, sending) as peer:
                 blocks = await compare(size, wake(ours, sleeping, replica=0), peer)
-            found.append(Figure("wake, watched at the same replica: post to delivered", name, None, blocks))
+            found.append(Figure(WAKE, name, None, blocks, LIMIT))
     return found
 
 
