@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from google.protobuf.json_format import MessageToJson
 
-from agent_service.store.database import Own
+from agent_service.store.servers import Own
 from benchmarks.bench import Bench
 from benchmarks.figures import AtLeast, Figure, Sample, compare
 from benchmarks.services import Services, notification, nudge, services

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import psutil
 
 from agent_service.domain import SessionConfig
-from agent_service.store.database import Own
 from agent_service.store.leases import Leases
+from agent_service.store.servers import Own
 from benchmarks.bench import Bench
 from benchmarks.figures import AtMost, Block, Figure, Sample, compare
 from benchmarks.processes import running

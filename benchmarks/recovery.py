@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from agent_service.domain import SessionConfig
-from agent_service.store.database import Own
+from agent_service.store.servers import Own
 from benchmarks.bench import Bench
 from benchmarks.figures import AtMost, Block, Figure
 from benchmarks.processes import Process, running
 from benchmarks.store import new_sessions, new_store
 
-REPLICAS, SESSIONS = 3, 30
+REPLICAS, SESSIONS, SMOKE_SESSIONS = 3, 30, 6
 # Those that are the default, and shorter ones for a smoke run.
 LEASE_SECONDS, POLL_SECONDS = 10.0, 1.0
 SMOKE_LEASE_SECONDS, SMOKE_POLL_SECONDS = 1.5, 0.3
@@ -40,7 +40,8 @@ async def figures(bench: Bench) -> list[Figure]:
     lease_seconds = bench.choose(LEASE_SECONDS, smoke=SMOKE_LEASE_SECONDS)
     poll_seconds = bench.choose(POLL_SECONDS, smoke=SMOKE_POLL_SECONDS)
     async with new_store(bench, "recovery") as database, AsyncExitStack() as replicas:
-        await new_sessions(database, SESSIONS, SessionConfig("demo"))
+        sessions = bench.choose(SESSIONS, smoke=SMOKE_SESSIONS)
+        await new_sessions(database, sessions, SessionConfig("demo"))
         connection = await database.connect()
         replicas.push_async_callback(connection.close)
 
@@ -56,19 +57,20 @@ async def figures(bench: Bench) -> list[Figure]:
                 )
             )
 
-        alive = {replica.address: replica for replica in [await start() for _ in range(REPLICAS)]}
+        alive: dict[str, Process] = {}
         blocks = []
         for _ in range(bench.size(pairs=1, blocks=5).blocks):
-            blocks.append(Block([await _recovery(connection, alive)], [lease_seconds]))
-            another = await start()
-            alive[another.address] = another
+            while len(alive) < REPLICAS:
+                another = await start()
+                alive[another.address] = another
+            blocks.append(Block([await _recovery(connection, alive, sessions)], [lease_seconds]))
     name = f"kill -9 of one of {REPLICAS} replicas: until all of its sessions go on"
     return [Figure(name, f"the time of a lease, {lease_seconds:g} s", AtMost(2), blocks, LIMIT)]
 
 
-async def _recovery(connection: Own, alive: dict[str, Process]) -> float:
+async def _recovery(connection: Own, alive: dict[str, Process], sessions: int) -> float:
     """Kill the replica that has most to do; gives the seconds until all of it goes on."""
-    await _until(lambda: connection.fetchval(_CALM, SESSIONS))
+    await _until(lambda: connection.fetchval(_CALM, sessions))
     victim = alive.pop(await connection.fetchval(_BUSIEST))
     began = time.perf_counter()
     await victim.kill()

@@ -14,8 +14,9 @@ from statistics import median
 from typing import TypeAlias
 
 from agent_service.domain import Lease, ReplicaId, SessionConfig, SessionId
-from agent_service.store.database import Database, Own
+from agent_service.store.database import Database
 from agent_service.store.leases import Leases
+from agent_service.store.servers import Own
 from agent_service.wakeups import Wakeups
 from benchmarks.bench import Bench
 from benchmarks.figures import AtMost, Figure, Sample, Size, compare
@@ -28,7 +29,7 @@ ROW_CHARACTERS = 200
 
 # Sessions with the same context, and contexts without a summary.
 SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
-SMOKE_SESSION_ROWS = SESSION_ROWS[:2]
+SMOKE_SESSION_ROWS = 100, 1_000
 CONTEXTS_ROWS = 100, 2_000
 
 LIMIT = "CPU: rows and statements in Python; one of the four commits of a round looks before it writes"
