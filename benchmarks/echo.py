@@ -16,12 +16,14 @@ from typing import TypeAlias
 import asyncpg
 import grpc
 
+from agent_service.store.servers import Own
 from benchmarks.processes import channel
 
 _SERVICE = "benchmarks.Echo"
-# Give back the bytes that they are sent: at once, with those that wait at the same time in one inner call, or
-# after a commit, of which all last hops are then notified.
-ECHO, BATCHED, COMMIT = f"/{_SERVICE}/Echo", f"/{_SERVICE}/Batched", f"/{_SERVICE}/Commit"
+# Give back the bytes that they are sent: at once, with those that wait at the same time in one inner call,
+# after a commit, or after a commit of which all last hops are then notified.
+ECHO, BATCHED = f"/{_SERVICE}/Echo", f"/{_SERVICE}/Batched"
+COMMIT, WAKE = f"/{_SERVICE}/Commit", f"/{_SERVICE}/Wake"
 # Streams a message for each notification, after another commit; and one before them, once it listens.
 FOLLOW = f"/{_SERVICE}/Follow"
 
@@ -37,27 +39,29 @@ Pass: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
 class LastHop:
-    """Commits and notifies on one connection, commits for whoever follows on another."""
+    """Commits, notifies, and commits for whoever follows, each on a connection of its own."""
 
-    def __init__(
-        self,
-        posts: asyncpg.Connection[asyncpg.Record],
-        follows: asyncpg.Connection[asyncpg.Record],
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        self._posts, self._follows, self._tasks = posts, follows, tasks
-        self._notified = asyncio.Queue[None]()
+    def __init__(self, posts: Own, notifies: Own, follows: Own) -> None:
+        self._posts, self._notifies, self._follows = posts, notifies, follows
+        self._committed, self._notified = asyncio.Event(), asyncio.Queue[None]()
 
     async def echo(self, request: bytes, context: object) -> bytes:
         return request
 
     async def commit(self, request: bytes, context: object) -> bytes:
         await self._posts.execute(_INSERT, request)
-        self._tasks.create_task(self._notify())
         return request
 
-    async def _notify(self) -> None:
-        await self._posts.execute(_NOTIFY)
+    async def wake(self, request: bytes, context: object) -> bytes:
+        await self._posts.execute(_INSERT, request)
+        self._committed.set()
+        return request
+
+    async def notify(self) -> None:
+        """Tell of what has been committed, for ever."""
+        while await self._committed.wait():
+            self._committed.clear()
+            await self._notifies.execute(_NOTIFY)
 
     def hear(self, *_: object) -> None:
         self._notified.put_nowait(None)
@@ -118,14 +122,16 @@ async def _serve(**handlers: grpc.RpcMethodHandler[bytes, bytes]) -> None:
 
 
 async def _last(database_url: str) -> None:
-    posts, follows, listens = [await asyncpg.connect(database_url) for _ in range(3)]
+    posts, notifies, follows, listens = [await asyncpg.connect(database_url) for _ in range(4)]
     await posts.execute(_TABLE)
+    last = LastHop(posts, notifies, follows)
+    await listens.add_listener(_CHANNEL, last.hear)
     async with asyncio.TaskGroup() as tasks:
-        last = LastHop(posts, follows, tasks)
-        await listens.add_listener(_CHANNEL, last.hear)
+        tasks.create_task(last.notify())
         await _serve(
             Echo=grpc.unary_unary_rpc_method_handler(last.echo),
             Commit=grpc.unary_unary_rpc_method_handler(last.commit),
+            Wake=grpc.unary_unary_rpc_method_handler(last.wake),
             Follow=grpc.unary_stream_rpc_method_handler(last.follow),
         )
 
@@ -137,6 +143,7 @@ async def _hop(address: str) -> None:
             Echo=_passing_on(onwards.unary_unary(ECHO)),
             Batched=grpc.unary_unary_rpc_method_handler(batching.echo),
             Commit=_passing_on(onwards.unary_unary(COMMIT)),
+            Wake=_passing_on(onwards.unary_unary(WAKE)),
         )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 from benchmarks.bench import Bench
-from benchmarks.echo import COMMIT
+from benchmarks.echo import WAKE
 from benchmarks.figures import AtMost, Figure, Sample, compare, tail, together
 from benchmarks.hops import Following, Hops, hops
 from benchmarks.services import Services, nudge, services
@@ -88,7 +88,7 @@ class _Watcher:
 
 
 def _bare_wake(bare: Hops, told: Following) -> Sample:
-    post = bare.post(COMMIT)
+    post = bare.post(WAKE)
 
     async def sample() -> float:
         request = nudge("")
