@@ -47,8 +47,8 @@ check-compose: setup ## Checks docker-compose.yml against its schema.
 smoke: setup ## Runs each benchmark for a moment.
 	$(BIN)/python -m benchmarks --smoke
 
-bench: setup ## Runs the benchmarks.
-	$(BIN)/python -m benchmarks
+bench: setup ## Runs the benchmarks; puts their figures into the README, with plots.
+	$(BIN)/python -m benchmarks --json benchmarks.json --plots docs --readme README.md
 
 picture: setup ## Makes the README's picture of a session that is watched.
 	$(BIN)/python -m sparkctl.picture docs/watch.svg

@@ -1,6 +1,7 @@
 """The service put together: database, models, tools, loop and door, opened in order and closed in reverse."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -123,6 +124,8 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
                 settings.poll_seconds,
             )
             tasks.create_task(dispatcher.serve(settings.drain_seconds))
+            # What the imports and the wiring made stays: no collection need walk through it.
+            gc.freeze()
             sys.stdout.write(f"listening {address}\n")
             sys.stdout.flush()
             _log.info("listening", address=address, models=models.names, tools=toolbox.names)

@@ -1,84 +1,61 @@
-"""Runs every benchmark and prints the figures."""
+"""Runs the benchmarks and shows their figures."""
 
 import argparse
 import asyncio
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from statistics import median
-
-import asyncpg
+from typing import TypeAlias
 
 from agent_service.store.embedded import embedded_postgres
-from benchmarks import fanout, loop, post, prefix, wake
-from benchmarks.chains import both_chains
-from benchmarks.figures import Figure, Size
+from benchmarks import batch, crowd, fanout, post, prefix, recovery, report, rounds, wake
+from benchmarks.bench import Bench
+from benchmarks.figures import Figure
+from benchmarks.peers import wakes
+
+_Benchmark: TypeAlias = Callable[[Bench], Awaitable[list[Figure]]]
+
+BENCHMARKS: dict[str, _Benchmark] = {
+    "batch": batch.figures,
+    "post": post.figures,
+    "wake": wake.figures,
+    "round": rounds.figures,
+    "prefix": prefix.figures,
+    "fanout": fanout.figures,
+    "crowd": crowd.figures,
+    "recovery": recovery.figures,
+    "peers": wakes.figures,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="only see that everything works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures into a file, too")
+    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this one; may be repeated")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write them with all samples")
+    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put them into its table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         # PostgreSQL may run as another user, who has to get in.
         Path(name).chmod(0o755)
         with embedded_postgres(Path(name)) as url:
-            figures = asyncio.run(_measure(url, Path(name), arguments.smoke))
-    print(_table(figures))
+            bench = Bench(url, Path(name), arguments.smoke)
+            figures = asyncio.run(_measure(bench, arguments.only or BENCHMARKS))
+    print(report.table(figures))
     if arguments.json:
-        arguments.json.write_text(_json(figures, arguments.smoke))
+        arguments.json.write_text(report.as_json(figures))
+    if arguments.readme:
+        arguments.readme.write_text(report.into_readme(figures, arguments.readme.read_text()))
+    if arguments.plots:
+        # Brings matplotlib, which nothing else needs.
+        from benchmarks import plots
+
+        plots.draw(figures, arguments.plots)
 
 
-async def _measure(url: str, directory: Path, smoke: bool) -> list[Figure]:
-    def size(pairs: int) -> Size:
-        return Size(blocks=2, pairs=1) if smoke else Size(blocks=9, pairs=pairs)
-
-    figures = await loop.figures(await _new_database(url, "loop"), size(pairs=4))
-    figures += await prefix.figures(await _new_database(url, "prefix"))
-    services_url, baseline_url = await _new_database(url, "services"), await _new_database(url, "baseline")
-    async with both_chains(services_url, baseline_url, directory) as chains:
-        figures += await post.figures(chains, alone=size(pairs=100), together=size(pairs=3))
-        figures += await wake.figures(chains, size(pairs=20))
-    fanout_url = await _new_database(url, "fanout")
-    figures += await fanout.figures(fanout_url, directory, smoke, alone=size(pairs=3), together=size(pairs=1))
-    return figures
-
-
-async def _new_database(url: str, name: str) -> str:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f'CREATE DATABASE "{name}"')
-    await connection.close()
-    return url.replace("/postgres?", f"/{name}?")
-
-
-def _table(figures: Sequence[Figure]) -> str:
-    rows = [("figure", "ratio", "min-max", "bar", "to")]
-    for figure in figures:
-        spread = f"{min(figure.ratios):.2f}-{max(figure.ratios):.2f}"
-        bar = "" if figure.bar is None else f"{figure.bar:.2f}"
-        to = f"{figure.baseline}; {figure.note}" if figure.note else figure.baseline
-        rows.append((figure.name, f"{median(figure.ratios):.2f}", spread, bar, to))
-    name_width = max(len(name) for name, *_ in rows)
-    return "\n".join(
-        f"{name:{name_width}} {ratio:>6} {spread:>10} {bar:>5}  {to}" for name, ratio, spread, bar, to in rows
-    )
-
-
-def _json(figures: Sequence[Figure], smoke: bool) -> str:
-    entries = [
-        {
-            "name": figure.name,
-            "baseline": figure.baseline,
-            "ratio": median(figure.ratios),
-            "ratios": figure.ratios,
-            "bar": figure.bar,
-            "note": figure.note,
-        }
-        for figure in figures
-    ]
-    return json.dumps({"smoke": smoke, "figures": entries}, indent=2) + "\n"
+async def _measure(bench: Bench, names: Collection[str]) -> list[Figure]:
+    return [figure for name in names for figure in await BENCHMARKS[name](bench)]
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from uuid import uuid4
 import asyncpg
 import grpc
 
-from benchmarks.chains import ANY_PORT, NO_PROXY, nudge, process, sleeper
-from benchmarks.figures import Block, Figure, Sample, Size, compare
+from benchmarks.bench import Bench
+from benchmarks.figures import Block, Figure, Sample, compare, together
+from benchmarks.processes import channel, running
+from benchmarks.services import Services, nudge, services
 from spark.agent.v1.agent_service_pb2 import (
     Deposit,
     DepositInterruptsRequest,
@@ -96,53 +98,59 @@ def _told(crowd: Crowd, said: Iterator[int], say: Callable[[], Awaitable[object]
     return sample
 
 
-async def figures(
-    database_url: str, directory: Path, smoke: bool, alone: Size, together: Size
-) -> list[Figure]:
-    watchers = SMOKE_WATCHERS if smoke else WATCHERS
-    async with _spark(database_url, directory, watchers) as spark, _bare(directory, watchers) as bare:
-        one = await compare(alone, spark(1), bare(1))
-        many = await compare(together, spark(BURST), bare(BURST))
-    connection = await asyncpg.connect(database_url)
+async def figures(bench: Bench) -> list[Figure]:
+    watchers = bench.choose(WATCHERS, smoke=SMOKE_WATCHERS)
+    async with (
+        services(bench, "fanout", REPLICAS) as spark,
+        _spark(spark, watchers) as told,
+        _bare(bench.directory, watchers) as told_bare,
+    ):
+        one = await compare(bench.size(pairs=3), told(1), told_bare(1))
+        many = await compare(bench.size(pairs=1), told(BURST), told_bare(BURST))
+    connection = await asyncpg.connect(spark.database_url)
     scans, events = await connection.fetchval(_SCANS), await connection.fetchval(_EVENTS)
     await connection.close()
-    rate = BURST * watchers / median(block.measured for block in many)
-    to = "bare server streams"
+    rate = BURST * watchers / median(together(many).measured)
+    to, limit = "bare server streams", "a message of its own for each watcher, by one process at each replica"
     return [
-        Figure(f"fanout: an event to the last of {watchers}", to, None, one),
-        Figure(f"fanout: {BURST} events to {watchers}", to, None, many, f"{rate:,.0f} a second"),
-        Figure("fanout: reads", "one for each event and replica", None, [Block(scans, events * REPLICAS)]),
+        Figure(f"fan-out: an event to the last of {watchers}", to, None, one, limit),
+        Figure(*(f"fan-out: {BURST} events to {watchers}", to, None, many, limit), f"{rate:,.0f} a second"),
+        Figure(
+            "fan-out: reads of the database",
+            "one for each event and replica",
+            None,
+            [Block([scans], [events * REPLICAS])],
+            "what is new is read once for all who watch, and several events at once under load",
+        ),
     ]
 
 
 @asynccontextmanager
-async def _spark(database_url: str, directory: Path, watchers: int) -> AsyncIterator[Tells]:
+async def _spark(spark: Services, watchers: int) -> AsyncIterator[Tells]:
     """Deposits into a session that is paused, so that they are all that happens."""
-    settings = {"SPARK_DATABASE_URL": database_url, "SPARK_AGENT_LISTEN": ANY_PORT}
-    settings |= {"SPARK_MAX_PENDING": "100000", "SPARK_MAX_PENDING_PER_SOURCE": "100000"}
-    async with _processes(directory, "agent_service", **settings) as channels:
-        agent = AgentServiceStub(channels[0])
-        session_id = (await agent.CreateSession(sleeper())).session.session_id
-        connection = await asyncpg.connect(database_url)
-        await connection.execute("UPDATE sessions SET state = 'paused'")
-        await connection.close()
-        request = StreamTranscriptRequest(session_id=session_id, after_revision=1).SerializeToString()
+    (session_id,) = await spark.paused_sessions(1)
+    agent = AgentServiceStub(spark.agents[0])
+    request = StreamTranscriptRequest(session_id=session_id, after_revision=1).SerializeToString()
 
-        def say() -> Awaitable[object]:
-            post = nudge(session_id)
-            deposit = Deposit(interrupt=post.interrupt, request_id=post.request_id)
-            return agent.DepositInterrupts(DepositInterruptsRequest(deposits=[deposit]))
+    def say() -> Awaitable[object]:
+        post = nudge(session_id)
+        deposit = Deposit(interrupt=post.interrupt, request_id=post.request_id)
+        return agent.DepositInterrupts(DepositInterruptsRequest(deposits=[deposit]))
 
-        async with _crowd(_streams(channels, STREAM_TRANSCRIPT, request, watchers)) as crowd:
-            yield partial(_told, crowd, count(1), say)
+    async with _crowd(_streams(spark.agents, STREAM_TRANSCRIPT, request, watchers)) as crowd:
+        yield partial(_told, crowd, count(1), say)
 
 
 @asynccontextmanager
 async def _bare(directory: Path, watchers: int) -> AsyncIterator[Tells]:
     interrupt = InterruptPosted(interrupt=nudge(str(uuid4())).interrupt)
     message = StreamTranscriptResponse(events=[Event(revision=1, interrupt_posted=interrupt)])
-    async with _processes(directory, "benchmarks.fanout") as channels:
-        tells: list[Tell] = [channel.unary_unary(TELL) for channel in channels]
+    async with AsyncExitStack() as stack:
+        channels = []
+        for _ in range(REPLICAS):
+            process = await stack.enter_async_context(running(directory, "benchmarks.fanout"))
+            channels.append(await stack.enter_async_context(channel(process.address)))
+        tells: list[Tell] = [replica.unary_unary(TELL) for replica in channels]
 
         def say() -> Awaitable[object]:
             return asyncio.gather(*(tell(message.SerializeToString()) for tell in tells))
@@ -151,23 +159,10 @@ async def _bare(directory: Path, watchers: int) -> AsyncIterator[Tells]:
             yield partial(_told, crowd, count(1), say)
 
 
-@asynccontextmanager
-async def _processes(
-    directory: Path, module: str, **settings: str
-) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
-    async with AsyncExitStack() as stack:
-        channels = []
-        for _ in range(REPLICAS):
-            address = await stack.enter_async_context(process(directory, module, **settings))
-            channel = grpc.aio.insecure_channel(address, options=NO_PROXY)
-            channels.append(await stack.enter_async_context(channel))
-        yield channels
-
-
 def _streams(
     channels: Sequence[grpc.aio.Channel], method: str, request: bytes, watchers: int
 ) -> list[Stream]:
-    opens: list[Open] = [channel.unary_stream(method) for channel in channels]
+    opens: list[Open] = [replica.unary_stream(method) for replica in channels]
     return [open_stream(request) for open_stream in islice(cycle(opens), watchers)]
 
 
@@ -197,7 +192,7 @@ async def _serve() -> None:
         "Tell": grpc.unary_unary_rpc_method_handler(bare.tell),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port(ANY_PORT)
+    port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"listening 127.0.0.1:{port}", flush=True)
     await server.wait_for_termination()

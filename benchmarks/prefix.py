@@ -26,10 +26,6 @@ from agent_service.domain import (
     SessionId,
     Usage,
 )
-from agent_service.loop.agent import Agent
-from agent_service.loop.frame import RENDER_VERSION
-from agent_service.loop.interruption import Interruption
-from agent_service.loop.profiles import Profiles
 from agent_service.loop.spread import Spread
 from agent_service.model import Chunk, Request, Served, ToolCallPiece
 from agent_service.model.openai import OpenAIModel
@@ -37,14 +33,11 @@ from agent_service.settings import Limits, ModelConfig
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.deposits import Deposits
 from agent_service.store.leases import Leases, register
-from agent_service.store.model_profiles import ModelProfiles
-from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
-from agent_service.store.transcript import Transcript
-from agent_service.tools import Toolbox
-from agent_service.tools.builtin import builtin_tools
 from agent_service.wakeups import Wakeups
-from benchmarks.figures import Block, Figure
+from benchmarks.bench import Bench
+from benchmarks.figures import AtMost, Block, Figure
+from benchmarks.replica import agent
 
 _TESTS = Path(__file__).parent.parent / "tests"
 _SERVER, _TEMPLATES = _TESTS / "servers" / "llama.py", _TESTS / "data" / "templates"
@@ -53,7 +46,7 @@ _CONTEXT_TOKENS = 16_384
 ROUNDS = 8
 WORDS = "The lamp burns all night while the sea is calm, and one ship after another finds its way home. " * 4
 # Of a prompt of two thousand tokens: fewer than the smallest block that servers keep.
-BAR = 0.008
+BAR = AtMost(0.008)
 
 MOVED = "a system message that is moved"
 # Chat templates, and where interrupts go; the last one puts what comes late before everything else.
@@ -105,7 +98,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class _Sessions:
     """The agent with the real store, and sessions for it."""
 
     database: Database
@@ -123,12 +116,12 @@ class Bench:
         session_id, reader = created.session.session_id, Reader(server)
         if interrupted:
             reader.meanwhile = lambda: self._nudge(session_id)
-        agent = self._agent(reader)
+        worker = agent(self.database, self.wakeups, reader, Spread(), asyncio.Event())
         while len(reader.read) < ROUNDS:
             async with self.database.connection() as connection:
                 await connection.execute(_MAKE_DUE, session_id)
             (lease,) = await Leases(self.database).claim_due(self.replica, limit=1)
-            await agent.run(lease)
+            await worker.run(lease)
         await Sessions(self.database, self.wakeups).end(session_id)
         return reader.read
 
@@ -137,20 +130,6 @@ class Bench:
         request_id = uuid4().hex
         await self.deposits.deposit(
             Deposit(session_id, "operator", "", nudge, Delivery.NEXT_ROUND, "", None, request_id, b"")
-        )
-
-    def _agent(self, model: Reader) -> Agent:
-        safe_points = SafePoints(self.database, self.wakeups, RENDER_VERSION)
-        return Agent.of(
-            Transcript(self.database, self.wakeups),
-            safe_points,
-            lambda name: model,
-            Profiles(lambda name: model, ModelProfiles(self.database)),
-            Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),
-            self.wakeups,
-            Interruption(safe_points, self.wakeups, poll_seconds=1),
-            Spread(),
-            stopping=asyncio.Event(),
         )
 
 
@@ -177,27 +156,28 @@ def _read_again(read: Sequence[Usage]) -> float:
     return fmean(before.input_tokens - now.cached_input_tokens for before, now in pairwise(read))
 
 
-async def figures(database_url: str) -> list[Figure]:
-    async with open_database(database_url) as database:
+async def figures(bench: Bench) -> list[Figure]:
+    async with open_database(await bench.new_database("prefix")) as database:
         await migrate(database)
         replica, connection, wakeups = ReplicaId(uuid4()), await database.connect(), Wakeups()
         await register(connection, replica, "-", lease_seconds=3600)
         await connection.close()
         async with Deposits(database, wakeups, _LIMITS) as deposits:
-            bench = Bench(database, deposits, wakeups, replica)
-            return [await _figure(bench, place) for place in PLACES]
+            sessions = _Sessions(database, deposits, wakeups, replica)
+            return [await _figure(sessions, place) for place in PLACES]
 
 
-async def _figure(bench: Bench, place: str) -> Figure:
+async def _figure(sessions: _Sessions, place: str) -> Figure:
     """Of one block: tokens are counted, and the same each time."""
     async with _server(*PLACES[place]) as server:
-        quiet, interrupted = [await bench.session(server, nudged) for nudged in (False, True)]
+        quiet, interrupted = [await sessions.session(server, nudged) for nudged in (False, True)]
     beyond = _read_again(interrupted) - _read_again(quiet)
     prompt = fmean(usage.input_tokens for usage in interrupted)
     return Figure(
         f"prefix: read again for an interrupt as {place}",
         "the whole prompt",
         None if place == MOVED else BAR,
-        [Block(beyond, prompt)],
-        f"{beyond:.1f} of {prompt:.0f} tokens, beyond the same round without one",
+        [Block([beyond], [prompt])],
+        limit="only the end of what was there is read again" if place != MOVED else "all that follows it",
+        note=f"{beyond:.1f} of {prompt:.0f} tokens, beyond the same round without one",
     )

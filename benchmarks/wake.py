@@ -1,7 +1,6 @@
 """`wake`: from a post to a sleeping session until a watcher sees it delivered.
 
-That takes three commits in a row: the deposit, the claim, and the start of a turn with its first delivery.
-The baseline makes three bare ones behind its two hops and tells its watcher after the last.
+The bare chain commits behind its two hops and notifies; whoever listens commits again and tells its watcher.
 """
 
 from __future__ import annotations
@@ -10,41 +9,61 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import grpc
-
-from benchmarks.chains import Chains, nudge
-from benchmarks.echo import COMMIT, FOLLOW
-from benchmarks.figures import Figure, Sample, Size, compare
-from benchmarks.post import bare_post
+from benchmarks.bench import Bench
+from benchmarks.echo import WAKE
+from benchmarks.figures import AtMost, Figure, Sample, compare, tail, together
+from benchmarks.hops import Following, Hops, hops
+from benchmarks.services import Services, nudge, services
 from spark.agent.v1.agent_service_pb2 import StreamTranscriptRequest, StreamTranscriptResponse
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 
 PATIENCE_SECONDS = 60
+# In all more than 2,000: the 99th percentile of fewer is chance.
+PAIRS = 230
 
 
-async def figures(chains: Chains, size: Size) -> list[Figure]:
-    session_ids = await chains.new_sessions(size.samples)
-    follow: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = chains.last_hop.unary_stream(FOLLOW)
-    told = follow(b"")
-    await told.read()
-    blocks = await compare(size, _wake(chains, iter(session_ids)), _bare_wake(chains, told, session_ids[0]))
-    told.cancel()
-    return [Figure("wake: post to delivered", "two hops of bare gRPC and three bare commits", None, blocks)]
+async def figures(bench: Bench) -> list[Figure]:
+    async with services(bench, "wake", replicas=2) as ours, hops(bench, "wake_bare", replicas=2) as bare:
+        return [
+            *await _both(bench, ours, bare, replica=0, where="the same replica"),
+            *await _both(bench, ours, bare, replica=1, where="another replica"),
+        ]
 
 
-def _wake(chains: Chains, sleeping: Iterator[str]) -> Sample:
+async def _both(bench: Bench, ours: Services, bare: Hops, replica: int, where: str) -> list[Figure]:
+    """How long it takes, and how evenly, with the watcher at a replica. The post goes to the first."""
+    size = bench.size(PAIRS)
+    sleeping = iter(await ours.new_sessions(size.samples))
+    async with bare.following(replica) as told:
+        blocks = await compare(size, wake(ours, sleeping, replica), _bare_wake(bare, told))
+    figure = Figure(
+        f"wake, watched at {where}: post to delivered",
+        "two hops of bare gRPC, a commit, NOTIFY to LISTEN, a commit",
+        AtMost(2),
+        blocks,
+        "round trips to PostgreSQL: the claim, what the turn starts from, six of the delivery's transaction",
+    )
+    name, baseline = f"wake, watched at {where}: p99 over median", "p99 over median of that chain"
+    even = Figure(
+        name, baseline, AtMost(1.5), [together(blocks)], "what else the machine does", statistic=tail
+    )
+    return [figure, even]
+
+
+def wake(ours: Services, sleeping: Iterator[str], replica: int) -> Sample:
     """Each sample wakes another session and lets its turn come to an end."""
-    agent, gateway = AgentServiceStub(chains.agent), GatewayServiceStub(chains.gateway)
+    stream_transcript = AgentServiceStub(ours.agents[replica]).StreamTranscript
+    post = GatewayServiceStub(ours.gateway).PostInterrupt
 
     async def sample() -> float:
         request = nudge(next(sleeping))
         opening = StreamTranscriptRequest(session_id=request.interrupt.session_id)
-        stream = agent.StreamTranscript(opening, timeout=PATIENCE_SECONDS)
+        stream = stream_transcript(opening, timeout=PATIENCE_SECONDS)
         watcher = _Watcher(aiter(stream))
         await watcher.until("synced")
         began = time.perf_counter()
-        posted = asyncio.ensure_future(gateway.PostInterrupt(request))
+        posted = asyncio.ensure_future(post(request))
         await watcher.until("interrupt_delivered")
         seconds = time.perf_counter() - began
         await posted
@@ -68,11 +87,11 @@ class _Watcher:
             self._told.add("synced" if response.synced else None)
 
 
-def _bare_wake(chains: Chains, told: grpc.aio.UnaryStreamCall[bytes, bytes], session_id: str) -> Sample:
-    post = bare_post(chains, COMMIT)
+def _bare_wake(bare: Hops, told: Following) -> Sample:
+    post = bare.post(WAKE)
 
     async def sample() -> float:
-        request = nudge(session_id)
+        request = nudge("")
         began = time.perf_counter()
         posted = asyncio.ensure_future(post(request))
         await told.read()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -80,16 +80,25 @@ class AgentClient:
 
     async def deposit(self, deposit: Deposit, deadline_seconds: float | None) -> DepositResult:
         """The interrupt, after its commit."""
-        now = asyncio.get_running_loop().time()
+        (outcome,) = await self.deposit_all([deposit], deadline_seconds)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    async def deposit_all(
+        self, deposits: Iterable[Deposit], deadline_seconds: float | None
+    ) -> list[DepositResult | BaseException]:
+        """What `deposit` would return or raise, for each of several that leave together."""
+        timeout_seconds = _or_default(deadline_seconds)
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        waiting = [self._deposits.submit(deposit, deadline) for deposit in deposits]
         try:
-            result = await self._deposits.deposit(deposit, now + _or_default(deadline_seconds))
-        except grpc.aio.AioRpcError as error:
-            raise refused_call(error) from error
-        except TimeoutError:
-            raise AgentSilent from None
-        if not result.HasField("interrupt"):
-            raise refused_deposit(result.error)
-        return result
+            if waiting:
+                await asyncio.wait(waiting, timeout=timeout_seconds)
+        finally:
+            for one in waiting:
+                one.cancel()
+        return [_outcome(one) for one in waiting]
 
     async def get(self, request: GetInterruptRequest, deadline_seconds: float | None) -> GetInterruptResponse:
         return await self._ask(self._stub.GetInterrupt, request, deadline_seconds)
@@ -148,6 +157,19 @@ class AgentClient:
             return await ask(call, self._silence_seconds, request, _or_default(deadline_seconds))
         except grpc.aio.AioRpcError as error:
             raise refused_call(error) from error
+
+
+def _outcome(answer: asyncio.Future[DepositResult]) -> DepositResult | BaseException:
+    if answer.cancelled():
+        return AgentSilent()
+    match answer.exception():
+        case None:
+            result = answer.result()
+            return result if result.HasField("interrupt") else refused_deposit(result.error)
+        case grpc.aio.AioRpcError() as error:
+            return refused_call(error)
+        case unexpected:
+            return unexpected
 
 
 def _or_default(deadline_seconds: float | None) -> float:

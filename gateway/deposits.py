@@ -51,15 +51,17 @@ class Deposits:
         self._waiting: deque[_Waiting] = deque()
         self._calls = 0
 
-    async def deposit(self, deposit: Deposit, deadline: float) -> DepositResult:
-        """What became of the deposit. Raises TimeoutError at the deadline, a time of the loop's clock, and
-        what failed the call that the deposit was in: an AioRpcError, or Internal."""
-        waiting = _Waiting(deposit, deadline, asyncio.get_running_loop().create_future())
+    def submit(self, deposit: Deposit, deadline: float) -> asyncio.Future[DepositResult]:
+        """What becomes of the deposit, or what fails the call that it is in: an AioRpcError, or Internal.
+
+        Who gives up cancels it, at the latest at the deadline, a time of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(deposit, deadline, loop.create_future())
+        if not self._waiting:
+            # Not before the rest of a batch is here, which comes in this same turn of the loop.
+            loop.call_soon(self._leave)
         self._waiting.append(waiting)
-        # Not before the rest of a batch is here, which comes in this same turn of the loop.
-        asyncio.get_running_loop().call_soon(self._leave)
-        async with asyncio.timeout_at(deadline):
-            return await waiting.result
+        return waiting.result
 
     def _leave(self) -> None:
         while self._calls < MAX_CALLS and (together := self._take()):

@@ -2,7 +2,7 @@
 # ruff: noqa: N802 (the names of the methods are the contract's)
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -40,7 +40,9 @@ class GatewayServicer(GatewayServiceServicer):
         request: pb.PostInterruptRequest,
         context: Context[pb.PostInterruptRequest, pb.PostInterruptResponse],
     ) -> pb.PostInterruptResponse:
-        result = await self._post(request, context.time_remaining())
+        (result,) = await self._post_all([request], context.time_remaining())
+        if isinstance(result, BaseException):
+            raise result
         return pb.PostInterruptResponse(interrupt=result.interrupt, duplicate=result.duplicate)
 
     async def BatchPostInterrupts(
@@ -52,9 +54,8 @@ class GatewayServicer(GatewayServiceServicer):
             raise InvalidField("requests", f"has more than {MAX_POSTS} posts")
         if request.ByteSize() > MAX_BATCH_BYTES:
             raise InvalidField("requests", f"has more than {MAX_BATCH_BYTES} bytes")
-        deadline_seconds = context.time_remaining()
-        posts = (self._post_in_batch(post, deadline_seconds) for post in request.requests)
-        return pb.BatchPostInterruptsResponse(results=await asyncio.gather(*posts))
+        results = await self._post_all(request.requests, context.time_remaining())
+        return pb.BatchPostInterruptsResponse(results=map(_post_result, results))
 
     async def GetInterrupt(
         self,
@@ -100,37 +101,54 @@ class GatewayServicer(GatewayServiceServicer):
         async for state in _until(self._stopping, states):
             yield pb.WatchInterruptResponse(interrupt=state.interrupt)
 
-    async def _post_in_batch(
-        self, request: pb.PostInterruptRequest, deadline_seconds: float | None
-    ) -> pb.PostResult:
-        """A post that fails alone."""
-        try:
-            result = await self._post(request, deadline_seconds)
-        except GatewayError as error:
-            return pb.PostResult(error=refused_post(error))
-        return pb.PostResult(interrupt=result.interrupt, duplicate=result.duplicate)
-
-    async def _post(
-        self, request: pb.PostInterruptRequest, deadline_seconds: float | None
-    ) -> agent_pb.DepositResult:
+    async def _post_all(
+        self, requests: Sequence[pb.PostInterruptRequest], deadline_seconds: float | None
+    ) -> list[agent_pb.DepositResult | BaseException]:
+        """Forward posts together. Each fails alone."""
         # Chosen before the first forward, so that no repetition of it can post twice.
-        request_id = request.request_id or str(uuid4())
-        try:
-            deposit = policy.admit(NOBODY, request)
-            deposit.request_id = request_id
-            result = await self._agent.deposit(deposit, deadline_seconds)
-        except GatewayError as error:
-            log.info("interrupt refused", code=error.code.name)
-            if request.request_id:
-                raise
-            raise error.naming(request_id) from error
-        log.info(
-            "interrupt posted",
-            interrupt_id=result.interrupt.interrupt_id,
-            session_id=result.interrupt.session_id,
-            duplicate=result.duplicate,
-        )
-        return result
+        request_ids = [request.request_id or str(uuid4()) for request in requests]
+        admitted = list(map(_admitted, requests, request_ids))
+        deposits = [one for one in admitted if isinstance(one, agent_pb.Deposit)]
+        results = iter(await self._agent.deposit_all(deposits, deadline_seconds))
+        outcomes = (next(results) if isinstance(one, agent_pb.Deposit) else one for one in admitted)
+        return list(map(_told, outcomes, requests, request_ids))
+
+
+def _admitted(request: pb.PostInterruptRequest, request_id: str) -> agent_pb.Deposit | GatewayError:
+    try:
+        deposit = policy.admit(NOBODY, request)
+    except GatewayError as error:
+        return error
+    deposit.request_id = request_id
+    return deposit
+
+
+def _told(
+    outcome: agent_pb.DepositResult | BaseException, request: pb.PostInterruptRequest, request_id: str
+) -> agent_pb.DepositResult | BaseException:
+    """The outcome for the caller: an error names the request id that the caller did not choose."""
+    match outcome:
+        case agent_pb.DepositResult(interrupt=interrupt):
+            log.info(
+                "interrupt posted",
+                interrupt_id=interrupt.interrupt_id,
+                session_id=interrupt.session_id,
+                duplicate=outcome.duplicate,
+            )
+        case GatewayError(code=code):
+            log.info("interrupt refused", code=code.name)
+            return outcome if request.request_id else outcome.naming(request_id)
+    return outcome
+
+
+def _post_result(outcome: agent_pb.DepositResult | BaseException) -> pb.PostResult:
+    match outcome:
+        case agent_pb.DepositResult(interrupt=interrupt, duplicate=duplicate):
+            return pb.PostResult(interrupt=interrupt, duplicate=duplicate)
+        case GatewayError():
+            return pb.PostResult(error=refused_post(outcome))
+        case unexpected:
+            raise unexpected
 
 
 async def _until(stopping: asyncio.Event, responses: AsyncIterator[Response]) -> AsyncIterator[Response]:

@@ -91,7 +91,7 @@ def test_the_contract_imports_nothing_but_grpcio_and_protobuf():
 
 
 def test_there_is_an_extra_for_each_thing_to_run(metadata):
-    assert set(metadata.get_all("Provides-Extra")) == {"agent", "cli", "embedded", "gateway"}
+    assert set(metadata.get_all("Provides-Extra")) == {"agent", "bench", "cli", "embedded", "gateway"}
 
 
 def test_the_wheel_brings_the_command_line_and_the_licence(wheel):

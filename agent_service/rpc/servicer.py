@@ -2,15 +2,14 @@
 
 # ruff: noqa: N802 (the names of the methods are the contract's)
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
 import grpc
 import structlog
-from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
+from agent_service.domain import Deposit as CheckedDeposit
 from agent_service.domain import Json, ModelCheck, SessionId
 from agent_service.errors import SparkError, Unavailable
 from agent_service.rpc.convert import fields
@@ -32,7 +31,7 @@ from agent_service.rpc.status import internal_error, status_of
 from agent_service.rpc.streams import LiveStreams
 from agent_service.rpc.tail import Hearing
 from agent_service.settings import Limits
-from agent_service.store.deposits import Deposits
+from agent_service.store.deposits import Deposited, Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
@@ -164,11 +163,14 @@ class AgentService(AgentServiceServicer):
     ) -> DepositInterruptsResponse:
         if len(request.deposits) > MAX_DEPOSITS:
             raise fields.invalid("deposits", f"has more than {MAX_DEPOSITS} deposits")
-        results = await asyncio.gather(*(self._deposit(item) for item in request.deposits))
-        if results and all(result.error.code == Code.UNAVAILABLE for result in results):
+        checked = [self._check(item) for item in request.deposits]
+        deposited = await self._deposits.deposit_all(one for one in checked if not isinstance(one, Exception))
+        in_order = iter(deposited)
+        outcomes = [one if isinstance(one, Exception) else next(in_order) for one in checked]
+        if outcomes and all(isinstance(outcome, Unavailable) for outcome in outcomes):
             # As a whole, a call is repeated by whoever repeats calls.
-            raise Unavailable(results[0].error.message)
-        return DepositInterruptsResponse(results=results)
+            raise Unavailable(str(outcomes[0]))
+        return DepositInterruptsResponse(results=map(self._result, outcomes))
 
     async def GetInterrupt(self, request: GetInterruptRequest, context: object) -> GetInterruptResponse:
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
@@ -203,16 +205,22 @@ class AgentService(AgentServiceServicer):
         check = await self._check_model(fields.line("model", request.model) or self._default_model)
         return CheckModelResponse(model_check=model_check_proto(check))
 
-    async def _deposit(self, item: Deposit) -> DepositResult:
+    def _check(self, item: Deposit) -> CheckedDeposit | Exception:
         """One item of a batch, which fails alone."""
         try:
-            done = await self._deposits.deposit(deposit(item, self._limits))
-        except SparkError as error:
-            return _failed(status_of(error))
-        except Exception:
-            self._log.exception("deposit failed")
-            return _failed(internal_error())
-        return DepositResult(interrupt=interrupt_proto(done.interrupt), duplicate=done.duplicate)
+            return deposit(item, self._limits)
+        except Exception as error:
+            return error
+
+    def _result(self, outcome: Deposited | BaseException) -> DepositResult:
+        match outcome:
+            case Deposited(interrupt, duplicate):
+                return DepositResult(interrupt=interrupt_proto(interrupt), duplicate=duplicate)
+            case SparkError():
+                return _failed(status_of(outcome))
+            case _:
+                self._log.error("deposit failed", exc_info=outcome)
+                return _failed(internal_error())
 
 
 def _failed(status: Status) -> DepositResult:

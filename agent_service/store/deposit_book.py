@@ -82,14 +82,13 @@ class Book:
     def asks(self, batch: Collection[Deposit]) -> list[SessionId]:
         """The sessions whose pending interrupts matter: a key may replace one, or they may be too many."""
         least = min(self._limits.max_pending, self._limits.max_pending_per_source)
-        return list(
-            {
-                deposit.session_id
-                for deposit in batch
-                if (ledger := self._ledgers.get(deposit.session_id))
-                and (deposit.coalesce_key or ledger.outstanding + len(batch) > least)
-            }
-        )
+        keyed = {deposit.session_id for deposit in batch if deposit.coalesce_key}
+        new = Counter(deposit.session_id for deposit in batch)
+        return [
+            session_id
+            for session_id, ledger in self._ledgers.items()
+            if session_id in keyed or ledger.outstanding + new[session_id] > least
+        ]
 
     def decide(self, deposit: Deposit) -> Kept | SparkError:
         """Take a deposit in, or say why not. The duplicate comes before everything that depends on time or

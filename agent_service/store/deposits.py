@@ -6,7 +6,7 @@ than the locks.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -96,8 +96,9 @@ class Deposited:
     duplicate: bool
 
 
+_Outcome: TypeAlias = Deposited | SparkError
 # None: somebody else has the session's row, and nothing was decided.
-_Outcome: TypeAlias = Deposited | SparkError | None
+_Outcomes: TypeAlias = Sequence[_Outcome | None]
 
 
 class Deposits:
@@ -110,7 +111,7 @@ class Deposits:
     def __init__(self, database: Database, wakeups: Wakeups, limits: Limits) -> None:
         self._database, self._wakeups, self._limits = database, wakeups, limits
         self._tasks = asyncio.TaskGroup()
-        self._group = GroupCommit(self._commit_together, MAX_GROUP, self._tasks)
+        self._group = GroupCommit(self._commit_together, MAX_GROUP, self._tasks, self._wait_for_row)
         self._rooms: dict[SessionId, GroupCommit[Deposit, _Outcome]] = {}
         self._waiting = asyncio.Semaphore(MAX_WAITING_ROOMS)
 
@@ -129,24 +130,32 @@ class Deposits:
         Raises SessionNotFound, SessionEnded, RequestIdReused, TooManyPending, InvalidField for an expire time
         that has passed, and Unavailable when nobody knows whether the commit happened: then repeat it.
         """
-        outcome = None
-        if deposit.session_id not in self._rooms:
-            outcome = await self._group.submit(deposit)
-        if outcome is None:
-            outcome = await self._room(deposit.session_id).submit(deposit)
-        if isinstance(outcome, SparkError):
+        (outcome,) = await self.deposit_all([deposit])
+        if isinstance(outcome, BaseException):
             raise outcome
-        assert outcome, "who waits for the row is told what became of the deposit"
         return outcome
+
+    async def deposit_all(self, deposits: Iterable[Deposit]) -> Sequence[Deposited | BaseException]:
+        """What `deposit` would return or raise, for each of several at once."""
+        return await asyncio.gather(*map(self._submit, deposits), return_exceptions=True)
+
+    def _submit(self, deposit: Deposit) -> asyncio.Future[_Outcome]:
+        """Nobody goes past those who wait for the same row."""
+        return self._rooms.get(deposit.session_id, self._group).submit(deposit)
+
+    def _wait_for_row(self, deposit: Deposit, outcome: asyncio.Future[_Outcome]) -> None:
+        self._room(deposit.session_id).take(deposit, outcome)
 
     def _room(self, session_id: SessionId) -> GroupCommit[Deposit, _Outcome]:
         """Where posts wait for the session's row. It is left as soon as nobody waits."""
         if session_id not in self._rooms:
             leave = partial(self._rooms.pop, session_id, None)
-            self._rooms[session_id] = GroupCommit(self._commit_waiting, MAX_GROUP, self._tasks, leave)
+            self._rooms[session_id] = GroupCommit(
+                self._commit_waiting, MAX_GROUP, self._tasks, self._wait_for_row, leave
+            )
         return self._rooms[session_id]
 
-    async def _commit_waiting(self, room: Sequence[Deposit]) -> Sequence[_Outcome]:
+    async def _commit_waiting(self, room: Sequence[Deposit]) -> _Outcomes:
         pause_seconds = 0.002
         while self._waiting.locked():
             # As many wait for rows as may: see whether this row is free, now and then.
@@ -158,17 +167,13 @@ class Deposits:
         async with self._waiting:
             return await self._commit_batch(room, wait=True)
 
-    async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Outcome]:
+    async def _commit_together(self, group: Sequence[Deposit]) -> _Outcomes:
         """A group may hold posts to sessions for which earlier ones wait by now: they go after them."""
         is_free = [deposit.session_id not in self._rooms for deposit in group]
         outcomes = iter(await self._commit_free(list(compress(group, is_free))))
-        together = [next(outcomes) if free else None for free in is_free]
-        for deposit, outcome in zip(group, together, strict=True):
-            if outcome is None:
-                self._room(deposit.session_id)
-        return together
+        return [next(outcomes) if free else None for free in is_free]
 
-    async def _commit_free(self, group: Sequence[Deposit]) -> Sequence[_Outcome]:
+    async def _commit_free(self, group: Sequence[Deposit]) -> _Outcomes:
         if len(group) == 1 and (deposited := await self._commit_alone(group[0])):
             return [deposited]
         return await self._commit_batch(group, wait=False) if group else ()
@@ -203,14 +208,14 @@ class Deposits:
         posted = Fact(get(row, "now", datetime), get(row, "revision", int))
         return Deposited(deposited(interrupt_id, deposit, posted), duplicate=False)
 
-    async def _commit_batch(self, batch: Sequence[Deposit], wait: bool) -> Sequence[_Outcome]:
+    async def _commit_batch(self, batch: Sequence[Deposit], wait: bool) -> _Outcomes:
         try:
             return await self._commit_once(batch, wait)
         except asyncpg.UniqueViolationError:
             # The batch knew less than the database does by now: a fresh look finds the duplicate.
             return await self._commit_once(batch, wait)
 
-    async def _commit_once(self, batch: Sequence[Deposit], wait: bool) -> Sequence[_Outcome]:
+    async def _commit_once(self, batch: Sequence[Deposit], wait: bool) -> _Outcomes:
         async with self._database.transaction() as connection:
             ledgers, ended = await _lock(connection, batch, wait)
             skipped = [deposit.session_id for deposit in batch if deposit.session_id not in ledgers]
@@ -222,7 +227,7 @@ class Deposits:
         for ledger in book.changed:
             self._wakeups.hint(ledger.session_id)
 
-        def outcome(deposit: Deposit, decision: Kept | SparkError | None) -> _Outcome:
+        def outcome(deposit: Deposit, decision: Kept | SparkError | None) -> _Outcome | None:
             match decision:
                 case Kept(interrupt_id, duplicate):
                     return Deposited(book.interrupts[interrupt_id], duplicate)

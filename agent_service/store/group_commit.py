@@ -11,30 +11,37 @@ Outcome = TypeVar("Outcome")
 class GroupCommit(Generic[Item, Outcome]):
     """What arrives while a commit is in flight goes into the next one; nobody waits for a timer.
 
-    `commit` gives an outcome for each item, in order. What it raises is raised to every caller of the group.
-    A caller that goes away takes nothing with it: the commit happens for the others, and for it.
+    `commit` gives an outcome for each item, in order, or None for one that it left alone, which then goes to
+    `hand_on` with its caller's end. What it raises is raised to every caller of the group. A caller that goes
+    away takes nothing with it: the commit happens for the others, and for it.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome | None]]],
         most: int,
         tasks: asyncio.TaskGroup,
+        hand_on: Callable[[Item, asyncio.Future[Outcome]], object],
         idle: Callable[[], object] = lambda: None,
     ) -> None:
         """At most so many items a commit. The commits are made in the task group; after the last, `idle`."""
-        self._commit, self._most, self._tasks, self._idle = commit, most, tasks, idle
+        self._commit, self._most, self._tasks = commit, most, tasks
+        self._hand_on, self._idle = hand_on, idle
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._busy = False
 
-    async def submit(self, item: Item) -> Outcome:
-        """Wait for the commit that the item goes into."""
+    def submit(self, item: Item) -> asyncio.Future[Outcome]:
+        """What becomes of the item, once the commit that it goes into has happened."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.take(item, outcome)
+        return outcome
+
+    def take(self, item: Item, outcome: asyncio.Future[Outcome]) -> None:
+        """Take an item whose caller waits already."""
         self._waiting.append((item, outcome))
         if not self._busy:
             self._busy = True
             self._tasks.create_task(self._drain())
-        return await outcome
 
     async def _drain(self) -> None:
         try:
@@ -61,6 +68,8 @@ class GroupCommit(Generic[Item, Outcome]):
                 outcome.cancel()
             raise
         else:
-            for outcome, result in zip(waiting, outcomes, strict=True):
-                if not outcome.done():
+            for (item, outcome), result in zip(group, outcomes, strict=True):
+                if result is None:
+                    self._hand_on(item, outcome)
+                elif not outcome.done():
                     outcome.set_result(result)

@@ -4,7 +4,7 @@ A ledger gives out the revisions of a session in order and keeps the events unti
 transaction in one statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -25,7 +25,8 @@ from agent_service.store.database import Hot
 from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.rows import Row, get
 
-_INSERT_EVENTS = """
+# Takes $1 to $6, which `event_columns` gives.
+RECORD = """
 INSERT INTO events (session_id, revision, create_time, type, message_id, data)
 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::jsonb[])"""
 
@@ -47,9 +48,10 @@ FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::int[], $5::timestamptz[], $
             $15::float8[])
      AS r (session_id, position, turn, round, posted_at, revision, {COLUMNS})"""
 
-_ADVANCE = """
+_CLOSE = f"""
+WITH recorded AS ({RECORD})
 UPDATE sessions s SET revision = a.revision, outstanding = a.outstanding
-FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS a (session_id, revision, outstanding)
+FROM unnest($7::uuid[], $8::bigint[], $9::int[]) AS a (session_id, revision, outstanding)
 WHERE s.session_id = a.session_id"""
 
 
@@ -122,18 +124,24 @@ def opened(row: Row) -> Ledger:
 
 async def close(connection: Hot, ledgers: Sequence[Ledger]) -> None:
     """Write what the ledgers kept, and how far the sessions have come."""
-    await write(connection, ledgers)
+    await write_rows(connection, ledgers)
     await connection.execute(
-        _ADVANCE,
+        _CLOSE,
+        *event_columns(ledgers),
         [ledger.session_id for ledger in ledgers],
         [ledger.revision for ledger in ledgers],
         [ledger.outstanding for ledger in ledgers],
     )
 
 
-async def write(connection: Hot, ledgers: Iterable[Ledger]) -> None:
+async def write(connection: Hot, ledgers: Sequence[Ledger]) -> None:
     """Write what the ledgers kept. The session rows are the caller's to update."""
-    ledgers = list(ledgers)
+    await write_rows(connection, ledgers)
+    await connection.execute(RECORD, *event_columns(ledgers))
+
+
+async def write_rows(connection: Hot, ledgers: Sequence[Ledger]) -> None:
+    """Write what the ledgers kept, but the events, which the caller records with the session rows."""
     if settled := [(ledger.session_id, *entry) for ledger in ledgers for entry in ledger.settled]:
         await connection.execute(
             _SETTLE,
@@ -156,13 +164,16 @@ async def write(connection: Hot, ledgers: Iterable[Ledger]) -> None:
             [entry.revision for entry in appended],
             *arrays([entry.row for entry in appended]),
         )
-    if events := [(ledger.session_id, event) for ledger in ledgers for event in ledger.events]:
-        await connection.execute(
-            _INSERT_EVENTS,
-            [session_id for session_id, _ in events],
-            [event.fact.revision for _, event in events],
-            [event.fact.time for _, event in events],
-            [event.type.value for _, event in events],
-            [event.message_id for _, event in events],
-            [event.data for _, event in events],
-        )
+
+
+def event_columns(ledgers: Sequence[Ledger]) -> Sequence[Sequence[object]]:
+    """The values of the statement RECORD."""
+    events = [(ledger.session_id, event) for ledger in ledgers for event in ledger.events]
+    return (
+        [session_id for session_id, _ in events],
+        [event.fact.revision for _, event in events],
+        [event.fact.time for _, event in events],
+        [event.type.value for _, event in events],
+        [event.message_id for _, event in events],
+        [event.data for _, event in events],
+    )

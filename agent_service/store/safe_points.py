@@ -27,7 +27,7 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database, Hot
-from agent_service.store.ledger import Ledger, opened, write
+from agent_service.store.ledger import RECORD, Ledger, event_columns, opened, write_rows
 from agent_service.store.release import RELEASED, due
 from agent_service.store.rows import (
     MESSAGE_COLUMNS,
@@ -77,23 +77,26 @@ FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $11::int[])
      AS d (message_id, position, revision, left_waiting)
 WHERE m.session_id = $1 AND m.message_id = d.message_id"""
 
-_ADVANCE = """
-UPDATE sessions
-SET revision = $2, next_position = $3, outstanding = $4, round = $5, attempt = $6, interrupted = $7
-WHERE session_id = $1"""
+# What happened, and where the session stands then, in one statement.
+_WRITE = f"""
+WITH recorded AS ({RECORD})
+UPDATE sessions SET revision = $8, next_position = $9, outstanding = $10, {{more_sets}}
+WHERE session_id = $7"""
 
-_OPEN_TURN = """
-UPDATE sessions
-SET turn = $2, turn_open = true, rounds_from = 0,
-    turn_goal = $3, turn_config = $4, system_prompt = $5, tool_specs = $6, notes = $7,
-    announced = $8, profile = $9, voice_profile = $10
-WHERE session_id = $1"""
+_GO_ON = "round = $11, attempt = $12, interrupted = $13"
 
-_RELEASE = f"""
-UPDATE sessions
-SET revision = $2, next_position = $3, outstanding = $4, state = $5, state_reason = $6, {RELEASED},
-    due_at = {due(open_turn="coalesce($7, clock_timestamp())")}
-WHERE session_id = $1"""
+_ADVANCE = _WRITE.format(more_sets=_GO_ON)
+
+_OPEN_TURN = _WRITE.format(
+    more_sets=f"""{_GO_ON}, turn = $14, turn_open = true, rounds_from = 0,
+    turn_goal = $15, turn_config = $16, system_prompt = $17, tool_specs = $18, notes = $19,
+    announced = $20, profile = $21, voice_profile = $22"""
+)
+
+_RELEASE = _WRITE.format(
+    more_sets=f"""state = $11, state_reason = $12, {RELEASED},
+    due_at = {due(open_turn="coalesce($13, clock_timestamp())")}"""
+)
 
 # Says how many of those that are due, in their order, are delivered at once.
 Admission = Callable[[Sequence[Interrupt]], Portion]
@@ -190,8 +193,7 @@ class SafePoints:
             opening = terms(held.session)
             held.placement = (opening.profile or UNDECIDED).placement
             await self._deliver(connection, held, waiting, admit)
-            await _open_turn(connection, held, opening)
-            return replace(await _advance(connection, held), terms=opening)
+            return await _open_turn(connection, held, opening)
 
     async def begin_voice_again(self, lease: Lease, next_position: int, admit: Admission) -> SafePoint | None:
         """Deliver what is due at the start of an open turn whose inner voice has not spoken yet."""
@@ -337,10 +339,14 @@ async def _due(connection: Hot, held: _Held, modes: frozenset[Delivery]) -> list
     return found
 
 
-async def _open_turn(connection: Hot, held: _Held, terms: Terms) -> None:
-    await connection.execute(
+async def _open_turn(connection: Hot, held: _Held, terms: Terms) -> SafePoint:
+    await _write(
+        connection,
+        held,
         _OPEN_TURN,
-        held.ledger.session_id,
+        held.place.round,
+        held.place.attempt,
+        held.interrupted,
         held.place.turn,
         terms.goal,
         config_fields(terms.config),
@@ -351,36 +357,34 @@ async def _open_turn(connection: Hot, held: _Held, terms: Terms) -> None:
         profile_fields(terms.profile),
         profile_fields(terms.voice_profile),
     )
+    return _point(held, terms)
 
 
 async def _advance(connection: Hot, held: _Held) -> SafePoint:
     """Write what happened, and go on from here."""
-    ledger = held.ledger
-    await write(connection, [ledger])
-    await connection.execute(
-        _ADVANCE,
-        ledger.session_id,
-        ledger.revision,
-        held.next_position,
-        ledger.outstanding,
-        held.place.round,
-        held.place.attempt,
-        held.interrupted,
-    )
-    return SafePoint(held.place, tuple(held.rows), ledger.revision, held.interrupted)
+    await _write(connection, held, _ADVANCE, held.place.round, held.place.attempt, held.interrupted)
+    return _point(held)
+
+
+def _point(held: _Held, terms: Terms | None = None) -> SafePoint:
+    return SafePoint(held.place, tuple(held.rows), held.ledger.revision, held.interrupted, terms)
 
 
 async def _release(connection: Hot, held: _Held, deadline: datetime | None = None) -> None:
     """Write what happened, and give the session back, parked where there is a deadline."""
+    state, reason = held.session.state.value, held.session.state_reason
+    await _write(connection, held, _RELEASE, state, reason, deadline)
+
+
+async def _write(connection: Hot, held: _Held, statement: str, *more_values: object) -> None:
     ledger = held.ledger
-    await write(connection, [ledger])
+    await write_rows(connection, [ledger])
     await connection.execute(
-        _RELEASE,
+        statement,
+        *event_columns([ledger]),
         ledger.session_id,
         ledger.revision,
         held.next_position,
         ledger.outstanding,
-        held.session.state.value,
-        held.session.state_reason,
-        deadline,
+        *more_values,
     )

@@ -8,6 +8,8 @@ import pytest
 
 from agent_service.store.group_commit import GroupCommit
 
+LEFT_ALONE = "-"
+
 
 class DiskFull(Exception):
     pass
@@ -20,11 +22,11 @@ class Disk:
         self._begun: asyncio.Queue[Sequence[str]] = asyncio.Queue()
         self._finished: asyncio.Queue[Exception | None] = asyncio.Queue()
 
-    async def commit(self, items: Sequence[str]) -> Sequence[str]:
+    async def commit(self, items: Sequence[str]) -> Sequence[str | None]:
         self._begun.put_nowait(items)
         if error := await self._finished.get():
             raise error
-        return [item.upper() for item in items]
+        return [None if item == LEFT_ALONE else item.upper() for item in items]
 
     async def begun(self) -> str:
         """The items of the next commit that begins."""
@@ -41,24 +43,29 @@ class Door:
     def __init__(self, disk: Disk, group: GroupCommit[str, str]) -> None:
         self.disk, self._group = disk, group
 
-    def post(self, items: str) -> list[asyncio.Task[str]]:
-        return [asyncio.ensure_future(self._group.submit(item)) for item in items]
+    def post(self, items: str) -> list[asyncio.Future[str]]:
+        return [self._group.submit(item) for item in items]
 
-    async def post_first(self, item: str) -> asyncio.Task[str]:
+    async def post_first(self, item: str) -> asyncio.Future[str]:
         """A caller whose commit is in flight."""
         (first,) = self.post(item)
         assert await self.disk.begun() == item
         return first
 
 
+def hand_on(item: str, outcome: asyncio.Future[str]) -> None:
+    if not outcome.done():
+        outcome.set_result(f"{item} elsewhere")
+
+
 @asynccontextmanager
 async def door(most: int = 500) -> AsyncIterator[Door]:
     disk = Disk()
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        yield Door(disk, GroupCommit(disk.commit, most, tasks))
+        yield Door(disk, GroupCommit(disk.commit, most, tasks, hand_on))
 
 
-async def outcomes(callers: Sequence[asyncio.Task[str]]) -> list[str | type[BaseException]]:
+async def outcomes(callers: Sequence[asyncio.Future[str]]) -> list[str | type[BaseException]]:
     """What each caller got or had raised to it."""
     async with asyncio.timeout(30):
         results = await asyncio.gather(*callers, return_exceptions=True)
@@ -109,6 +116,15 @@ async def test_an_error_reaches_every_caller_of_its_group_and_later_groups_go_we
         assert await outcomes([first, *unlucky, *later]) == ["A", DiskFull, DiskFull, "D"]
 
 
+async def test_what_a_commit_leaves_alone_is_handed_on_with_its_caller() -> None:
+    async with door() as at:
+        first = await at.post_first("a")
+        callers = at.post("b-c")
+        at.disk.finish()
+        at.disk.finish()
+        assert await outcomes([first, *callers]) == ["A", "B", "- elsewhere", "C"]
+
+
 @pytest.mark.parametrize("error", [None, DiskFull()])
 async def test_a_caller_that_goes_away_takes_nothing_with_it(error: Exception | None) -> None:
     async with door() as at:
@@ -138,7 +154,7 @@ async def test_closing_waits_for_everything_that_was_submitted() -> None:
 
 
 async def test_closing_by_an_error_leaves_no_caller_waiting() -> None:
-    callers: list[asyncio.Task[str]] = []
+    callers: list[asyncio.Future[str]] = []
 
     async def close_with_callers() -> None:
         async with door() as at:

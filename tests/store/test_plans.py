@@ -53,7 +53,7 @@ STATEMENTS = {
     "deposit: lock": deposits._LOCK,
     "deposit: look for duplicates": deposits._KNOWN,
     "deposit: read what is pending": deposits._PENDING,
-    "deposit: advance": ledger._ADVANCE,
+    "deposit: close": ledger._CLOSE,
     "settle": ledger._SETTLE,
     "claim what is due": leases._CLAIM_DUE,
     "claim from the dead": leases._CLAIM_FROM_DEAD,

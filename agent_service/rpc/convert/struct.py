@@ -18,9 +18,12 @@ _MOST_BYTES_FOR_A_BYTE_OF_JSON = 6
 _WHOLE_NUMBERS_END = 1e16
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical(value: Json) -> str:
     """The one way to write a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def data_json(field: str, data: Struct, max_bytes: int) -> str:
