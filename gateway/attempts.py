@@ -8,6 +8,8 @@ import grpc
 # An answer takes milliseconds. A replica that is silent for so long may be frozen, and the channel finds that
 # out much later.
 SILENCE_SECONDS = 1.0
+# The channel may choose the same replica twice, where the others are not connected yet.
+MAX_ATTEMPTS = 4
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -19,14 +21,19 @@ async def ask(
     request: Request,
     timeout_seconds: float,
 ) -> Response:
-    """Make a call, and after a silence a second one beside it, which goes to the next replica. The first
+    """Make a call, and after each silence another one beside it, which goes to the next replica. The first
     answer counts. Only for calls that may be repeated. Raises AioRpcError."""
-    attempts = {asyncio.ensure_future(call(request, timeout=timeout_seconds))}
+    time = asyncio.get_running_loop().time
+    deadline = time() + timeout_seconds
+    attempts: set[asyncio.Future[Response]] = set()
+    answered: set[asyncio.Future[Response]] = set()
     try:
-        answered, _ = await asyncio.wait(attempts, timeout=silence_seconds)
-        if not answered:
-            attempts.add(asyncio.ensure_future(call(request, timeout=timeout_seconds - silence_seconds)))
-            answered, _ = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+        while not answered:
+            attempts.add(asyncio.ensure_future(call(request, timeout=max(0, deadline - time()))))
+            patience_seconds = silence_seconds if len(attempts) < MAX_ATTEMPTS else None
+            answered, _ = await asyncio.wait(
+                attempts, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
         return answered.pop().result()
     finally:
         for attempt in attempts:

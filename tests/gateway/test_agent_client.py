@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from gateway.agent_client import DEFAULT_DEADLINE_SECONDS, connect
+from gateway.attempts import MAX_ATTEMPTS
 from gateway.errors import AgentSilent
 from spark.agent.v1.agent_service_pb2 import Deposit, GetInterruptRequest, WatchInterruptRequest
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
@@ -124,7 +125,7 @@ async def test_a_replica_that_says_nothing_holds_up_no_deposit():
             await client.get(GET, PATIENCE_SECONDS)
 
     assert not heard.is_set()
-    assert two.script.calls.count(silent.calls[0]) == len(two.script.calls) >= 3
+    assert two.script.calls.count(silent.calls[0]) == len(two.script.calls) > 0
 
 
 async def test_an_answer_that_comes_late_from_the_only_replica_counts():
@@ -132,12 +133,11 @@ async def test_an_answer_that_comes_late_from_the_only_replica_counts():
     script.before = lambda _: heard.wait()
     async with running(script) as agent, connect(agent.address, silence_seconds=0.01) as client:
         deposit = asyncio.ensure_future(client.deposit(DEPOSIT, PATIENCE_SECONDS))
-        await until(lambda: len(script.calls) == 2)
+        await until(lambda: len(script.calls) == MAX_ATTEMPTS)
         heard.set()
         await deposit
 
-    assert script.calls[0] == script.calls[1]
-    assert len(script.calls) == 2
+    assert script.calls == [script.calls[0]] * MAX_ATTEMPTS
 
 
 async def test_a_watch_that_loses_its_replica_goes_on_at_another_one_and_repeats_nothing():
