@@ -97,9 +97,14 @@ class LongSession:
     async def asked(self) -> Asked:
         return await self.front.asked(self.session.goal)
 
-    async def go_on_with(self, asked: Asked) -> None:
+    async def look_at(self, asked: Asked) -> Read:
+        """Have the server read a request, which stays open."""
         read = Read(asked.messages, await self.front.figures(asked))
         self.read.append(read)
+        return read
+
+    async def go_on_with(self, asked: Asked) -> None:
+        read = await self.look_at(asked)
         await asked.send(read.figures.event)
         if read.is_for_summary:
             step = "answer"
