@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -72,14 +73,51 @@ async def _migrate(url: str) -> None:
         await migrate(database)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the loop and the door have in common."""
+
+    settings: Settings
+    models: Models
+    database: Database
+    wakeups: Wakeups
+    deposits: Deposits
+    profiles: Profiles
+    toolbox: Toolbox
+    # Set as soon as nothing more is to be begun.
+    stopping: asyncio.Event
+
+
 async def _serve(settings: Settings, config: Config, url: str) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     if unknown := unknown_variables():
         _log.warning("unknown variables", names=unknown)
+    async with (
+        _opened(settings, config, url) as parts,
+        _door(parts) as address,
+        LeaseKeeper(parts.database, advertised(settings, address), settings.lease_seconds) as keeper,
+        asyncio.TaskGroup() as tasks,
+    ):
+        dispatcher = _dispatcher(parts, keeper)
+        tasks.create_task(dispatcher.serve(settings.drain_seconds))
+        # What the imports and the wiring made stays: no collection need walk through it.
+        gc.freeze()
+        sys.stdout.write(f"listening {address}\n")
+        sys.stdout.flush()
+        _log.info("listening", address=address, models=parts.models.names, tools=parts.toolbox.names)
+        await stop.wait()
+        _log.info("stopping", drain_seconds=settings.drain_seconds)
+        dispatcher.stop()
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, config: Config, url: str) -> AsyncIterator[_Parts]:
+    """The parts on a database whose schema is up. Raises SettingsError."""
     models = Models(config, settings.demo_pace, settings.max_reply_bytes)
-    wakeups, spread, stopping = Wakeups(), Spread(), asyncio.Event()
+    wakeups, stopping = Wakeups(), asyncio.Event()
     async with (
         _tool_sets(config) as tool_sets,
         open_database(url) as database,
@@ -94,46 +132,9 @@ async def _serve(settings: Settings, config: Config, url: str) -> None:
             settings.tool_timeout_seconds,
             sets=tool_sets,
         )
-        safe_points = SafePoints(database, wakeups, RENDER_VERSION)
         profiles = Profiles(models.named, ModelProfiles(database))
-        agent = Agent.of(
-            Transcript(database, wakeups),
-            safe_points,
-            models.named,
-            profiles,
-            toolbox,
-            wakeups,
-            Interruption(safe_points, wakeups, settings.poll_seconds),
-            spread,
-            stopping,
-        )
-        async with (
-            _door(settings, database, wakeups, deposits, models, profiles, toolbox, stopping) as address,
-            LeaseKeeper(database, advertised(settings, address), settings.lease_seconds) as keeper,
-            asyncio.TaskGroup() as tasks,
-        ):
-            dispatcher = Dispatcher(
-                Leases(database),
-                Interrupts(database, wakeups),
-                keeper,
-                agent.run,
-                wakeups,
-                spread,
-                stopping,
-                settings.max_sessions,
-                settings.poll_seconds,
-            )
-            tasks.create_task(dispatcher.serve(settings.drain_seconds))
-            # What the imports and the wiring made stays: no collection need walk through it.
-            gc.freeze()
-            sys.stdout.write(f"listening {address}\n")
-            sys.stdout.flush()
-            _log.info("listening", address=address, models=models.names, tools=toolbox.names)
-            await stop.wait()
-            _log.info("stopping", drain_seconds=settings.drain_seconds)
-            dispatcher.stop()
+        yield _Parts(settings, models, database, wakeups, deposits, profiles, toolbox, stopping)
     await models.close()
-    _log.info("stopped")
 
 
 @asynccontextmanager
@@ -150,36 +151,51 @@ async def _tool_sets(config: Config) -> AsyncIterator[Sequence[ToolSet]]:
         yield sets
 
 
-@asynccontextmanager
-async def _door(
-    settings: Settings,
-    database: Database,
-    wakeups: Wakeups,
-    deposits: Deposits,
-    models: Models,
-    profiles: Profiles,
-    toolbox: Toolbox,
-    stopping: asyncio.Event,
-) -> AsyncIterator[str]:
-    """The gRPC server, open to callers; gives its address."""
-    sessions, streams, interrupts = (
-        Sessions(database, wakeups),
-        Streams(database),
-        Interrupts(database, wakeups),
+def _dispatcher(parts: _Parts, keeper: LeaseKeeper) -> Dispatcher:
+    """The loop: an agent for each session that this replica claims."""
+    settings, database, wakeups, spread = parts.settings, parts.database, parts.wakeups, Spread()
+    safe_points = SafePoints(database, wakeups, RENDER_VERSION)
+    agent = Agent.of(
+        Transcript(database, wakeups),
+        safe_points,
+        parts.models.named,
+        parts.profiles,
+        parts.toolbox,
+        wakeups,
+        Interruption(safe_points, wakeups, settings.poll_seconds),
+        spread,
+        parts.stopping,
     )
+    return Dispatcher(
+        Leases(database),
+        Interrupts(database, wakeups),
+        keeper,
+        agent.run,
+        wakeups,
+        spread,
+        parts.stopping,
+        settings.max_sessions,
+        settings.poll_seconds,
+    )
+
+
+@asynccontextmanager
+async def _door(parts: _Parts) -> AsyncIterator[str]:
+    """The gRPC server, open to callers; gives its address."""
+    settings, wakeups, stopping = parts.settings, parts.wakeups, parts.stopping
+    sessions, streams = Sessions(parts.database, wakeups), Streams(parts.database)
     own_address = asyncio.get_running_loop().create_future()
     tails = Tails(streams, wakeups, stopping, min(settings.poll_seconds, NOTICE_SECONDS))
-    live = LiveStreams(sessions, streams, tails, Pulls(streams, own_address))
     servicer = AgentService(
         sessions,
-        deposits,
-        interrupts,
+        parts.deposits,
+        Interrupts(parts.database, wakeups),
         streams,
-        live,
+        LiveStreams(sessions, streams, tails, Pulls(streams, own_address)),
         limits(settings),
-        models.names,
-        toolbox,
-        profiles.check,
+        parts.models.names,
+        parts.toolbox,
+        parts.profiles.check,
     )
     async with serve(
         settings.agent_listen, servicer, stopping, settings.insecure_listen, settings.drain_seconds
