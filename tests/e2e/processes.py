@@ -45,12 +45,14 @@ class Service:
 
 
 @asynccontextmanager
-async def running(module: str, stderr: int | None = None, **settings: str) -> AsyncIterator[Service]:
+async def running(
+    module: str, stderr: int | None = None, patience_seconds: float = PATIENCE_SECONDS, **settings: str
+) -> AsyncIterator[Service]:
     """`python -m module`, once it listens, at a port of its own unless the settings say otherwise."""
     listen = f"SPARK_{module.removesuffix('_service').upper()}_LISTEN"
     process = await _start(module, settings={listen: "127.0.0.1:0"} | settings, stderr=stderr)
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             first_line = (await process.stdout.readline()).decode()
         assert first_line.startswith("listening 127.0.0.1:"), f"{module} said {first_line!r}"
         yield Service(first_line.split()[1], process)

@@ -60,9 +60,10 @@ class Cluster:
         return self.server.pgdata / "postmaster.pid"
 
     @asynccontextmanager
-    async def standby(self, directory: Path) -> AsyncIterator["Cluster"]:
-        """A server that follows this one, under the name `standby`."""
-        copy = Cluster(_server(directory), _free_port(), self.settings | {"synchronous_standby_names": ""})
+    async def standby(self, directory: Path, port: int | None = None) -> AsyncIterator["Cluster"]:
+        """A server that follows this one, under the name `standby`, at this port or a free one."""
+        settings = self.settings | {"synchronous_standby_names": ""}
+        copy = Cluster(_server(directory), port or _free_port(), settings)
         source = f"{self.url()}application_name=standby"
         await _run(copy.server, "pg_basebackup", "-d", source, "-D", str(directory), "-R", "-c", "fast", "-N")
         async with copy._running():

@@ -20,7 +20,7 @@ def missing(evidence: Evidence) -> Iterator[str]:
     sessions = evidence.sessions
     interrupts = [row for session in sessions for row in session.interrupts]
     for session in sessions:
-        if not any(row.type in REPLIES for row in session.transcript):
+        if session.row.state == "active" and not any(row.type in REPLIES for row in session.transcript):
             yield f"no work of session {session.row.display_name}"
         if session.row.state == "active" and any(
             row.seen_at is None and row.settled_at is None for row in session.interrupts
