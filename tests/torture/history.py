@@ -35,7 +35,8 @@ class History:
 
 @contextmanager
 def history(directory: Path) -> Iterator[History]:
-    with (directory / "history.jsonl").open("w") as file:
+    """Each line is there as soon as it is written."""
+    with (directory / "history.jsonl").open("w", buffering=1) as file:
         yield History(file)
 
 

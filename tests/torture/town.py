@@ -12,12 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from spark.agent.v1.agent_service_pb2 import CreateSessionRequest
+from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
 from spark.agent.v1.session_pb2 import (
     SESSION_MODE_AUTONOMOUS,
     SESSION_MODE_ON_INTERRUPT,
     Session,
     SessionConfig,
 )
+from spark.gateway.v1.gateway_service_pb2 import PostInterruptRequest
 from tests.torture.doors import Answered, Door, Doors
 from tests.torture.history import History
 
@@ -65,14 +67,17 @@ class Town:
             await asyncio.sleep(0.1)
 
     async def settle(self, by: str) -> None:
-        """Make a session."""
+        """Make a session, and give it something to do."""
         number = next(self._numbers)
         name = f"s{number}"
-        request = CreateSessionRequest(session=self._drawn(name, number), request_id=name)
-        answered = await self.insist(by, "CreateSession", request)
+        create = CreateSessionRequest(session=self._drawn(name, number), request_id=name)
+        answered = await self.insist(by, "CreateSession", create)
         session_id = answered.message.session.session_id
         self.sessions[session_id] = name
         await self.unwatched.put(session_id)
+        begin = Interrupt(session_id=session_id, source="operator", nudge=Nudge(text="Begin."))
+        post = PostInterruptRequest(interrupt=begin, request_id=name)
+        await self.insist(by, "PostInterrupt", post, agent=False)
 
     def _drawn(self, name: str, number: int) -> Session:
         tiny = number % _ONE_IS_TINY == _ONE_IS_TINY - 1

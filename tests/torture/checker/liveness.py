@@ -9,7 +9,7 @@ from tests.torture.checker.evidence import Finding, Session
 
 def after_calm_everything_is_seen_in_time(session: Session) -> Iterator[Finding]:
     """Within a poll, two leases and one model call, not counting the time that the session's own models took
-    and that a failed round was told to wait. How long other models than the scripted one took is not known."""
+    and that a failed round was told to wait. Of other models than the scripted one that time is not known."""
     if session.row.state != "active" or not session.is_scripted:
         return
     run = session.run
