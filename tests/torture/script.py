@@ -48,7 +48,8 @@ class Script:
 
     def __init__(self, chance: Random) -> None:
         self._chance, self._numbers = chance, count(1)
-        # Whether errors, cuts and stalls happen.
+        self._names: list[str] = []
+        # Whether errors, cuts and stalls happen, and agents tell each other things.
         self.wild = True
 
     def reply(self, body: dict) -> Reply:
@@ -69,7 +70,10 @@ class Script:
             return f"Summary {number} of {name}.", ()
         if INNER_VOICE_MARK in str(messages[0]):
             return f"{name}, take step {number}.", ()
+        self._names += [name] * (name not in self._names)
         offered = [tool["function"]["name"] for tool in body.get("tools", ())]
+        if not self.wild:
+            offered = [tool for tool in offered if tool != "tell"]
         if not offered or self._chance.random() < 0.5:
             return f"{name} has done {number}.", ()
         chosen = self._chance.choices(offered, k=self._chance.choice((1, 1, 2, 3)))
@@ -84,6 +88,8 @@ class Script:
                 arguments = {"text": f"{call_id} was here."}
             case "marks_mark":
                 arguments = {"session": name, "call_id": call_id}
+            case "tell":
+                arguments = {"session": self._chance.choice(self._names), "text": f"{name} tells {call_id}."}
             case _:
                 arguments = {}
         return Call(call_id, tool, json.dumps(arguments))

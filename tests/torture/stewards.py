@@ -51,7 +51,7 @@ async def update(name: str, town: Town, chance: Random) -> None:
         session = Session(
             session_id=session_id,
             goal=goal(town.sessions[session_id], f"Keep the lamp, and count to {changed}."),
-            config=SessionConfig(tools=TOOLS[: chance.randint(1, 4)], cooldown=Duration(seconds=1)),
+            config=SessionConfig(tools=TOOLS[: chance.randint(1, len(TOOLS))], cooldown=Duration(seconds=1)),
         )
         paths = chance.sample(("goal", "config.cooldown", "config.tools"), k=chance.randint(1, 3))
         request = UpdateSessionRequest(session=session, update_mask=FieldMask(paths=paths))

@@ -23,7 +23,9 @@ from spark.gateway.v1.gateway_service_pb2 import PostInterruptRequest
 from tests.torture.doors import Answered, Door, Doors
 from tests.torture.history import History
 
-TOOLS = ("now", "note", "wait", "marks")
+TOOLS = ("now", "note", "wait", "marks", "tell")
+# Agents that share a label may tell each other things.
+_IN_COMMON = {"house": "lighthouse"}
 # Of so many sessions one has llama.cpp for a model.
 _ONE_IS_TINY = 12
 
@@ -89,7 +91,12 @@ class Town:
             cooldown=Duration(seconds=self.chance.choice((0, 1, 2))),
             max_rounds_per_turn=12,
         )
-        return Session(display_name=name, goal=goal(name, "Keep the lamp."), config=config)
+        return Session(
+            display_name=name,
+            goal=goal(name, "Keep the lamp."),
+            config=config,
+            labels={"house": "lighthouse"},
+        )
 
 
 def goal(name: str, words: str) -> str:

@@ -17,6 +17,9 @@ class _AlsoTrue(type):
 
 
 class _Skewed(datetime.datetime, metaclass=_AlsoTrue):
+    # Of the same size, which compiled code looks at.
+    __slots__ = ()
+
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
         return _true_datetime.fromtimestamp(time.time(), tz)
