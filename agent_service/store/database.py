@@ -68,17 +68,9 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction for statements that need not be fast. Raises Unavailable."""
-        with translated():
-            try:
-                async with self.engine.begin() as connection:
-                    yield connection
-            except IntegrityError:
-                raise
-            except DBAPIError as error:
-                # Behind the library's error and its adapter's stands the driver's, which says what it was.
-                raise (error.orig and error.orig.__cause__) or error from error
-            except NoConnectionInTime as error:
-                raise TimeoutError from error
+        with translated(), _unwrapped():
+            async with self.engine.begin() as connection:
+                yield connection
 
     async def connect(self, command_seconds: float | None = None) -> Own:
         """A connection of one's own, outside of the pool."""
@@ -117,6 +109,20 @@ def translated() -> Iterator[None]:
         asyncpg.TransactionRollbackError,
     ) as error:
         raise _unavailable("the database is busy or about to stop", error) from error
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """The driver's errors where the library would raise its own."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        # Behind the library's error and its adapter's stands the driver's, which says what it was.
+        raise (error.orig and error.orig.__cause__) or error from error
+    except NoConnectionInTime as error:
+        raise TimeoutError from error
 
 
 def _unavailable(text: str, error: Exception) -> Unavailable | asyncio.CancelledError:
@@ -196,15 +202,20 @@ async def _check(pool: Pool) -> None:
 async def migrate(database: Database) -> None:
     """Bring the schema up. Safe when several processes start at once: the first one does it.
 
-    Raises SettingsError for a schema of a newer release that this one does not fit.
+    Raises SettingsError for a schema of a newer release that this one does not fit, and where the database is
+    lost meanwhile.
     """
     # On a connection without a limit of time: a migration takes as long as it takes.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=database.connect, poolclass=NullPool)
-    async with engine.begin() as connection:
-        await connection.execute(text("SET LOCAL lock_timeout = 0"))
-        await connection.execute(text("SET LOCAL statement_timeout = 0"))
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-        await connection.run_sync(schema.bring_up)
+    try:
+        with translated(), _unwrapped():
+            async with engine.begin() as connection:
+                await connection.execute(text("SET LOCAL lock_timeout = 0"))
+                await connection.execute(text("SET LOCAL statement_timeout = 0"))
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                await connection.run_sync(schema.bring_up)
+    except Unavailable as error:
+        raise SettingsError(f"SPARK_DATABASE_URL: the schema cannot be brought up: {error}") from error
 
 
 async def _speak_json(connection: Own) -> None:

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from agent_service.domain import Interrupt, NewSession, SessionConfig, SessionState, Usage
 from agent_service.errors import Unavailable
+from agent_service.settings import SettingsError
 from agent_service.store.database import migrate, open_database
 from tests.servers.postgres import cluster, reachable
 from tests.servers.proxy import Proxy, Way, proxy
@@ -187,3 +188,18 @@ async def test_a_session_whose_creation_is_lost_is_created_once(line: Line, way:
 
     await line.cut_everywhere(way, attempt)
     check(fates, way)
+
+
+@pytest.mark.parametrize("way", Way)
+async def test_a_migration_whose_connection_is_lost_says_so_in_a_sentence(line: Line, way: Way) -> None:
+    told = set()
+    for piece in count(1):
+        async with _store(line.proxy.port) as behind:
+            line.proxy.cut_at(way, piece)
+            try:
+                await migrate(behind.database)
+            except SettingsError as error:
+                told.add(str(error))
+        if line.proxy.spare():
+            break
+    assert told == {"SPARK_DATABASE_URL: the schema cannot be brought up: the database cannot be reached"}
