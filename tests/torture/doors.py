@@ -1,7 +1,8 @@
 """Calls at the services' doors, each written down with what came of it."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +13,11 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from spark.gateway.v1.gateway_service_pb2 import PostError
+from spark.gateway.v1.gateway_service_pb2 import (
+    BatchPostInterruptsRequest,
+    BatchPostInterruptsResponse,
+    PostError,
+)
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from tests.torture.fleet import AGENTS, GATEWAYS, Fleet
 from tests.torture.history import History, as_json
@@ -20,7 +25,7 @@ from tests.torture.history import History, as_json
 PATIENCE_SECONDS = 4.0
 
 # Whoever is told one of these does not know what came of the call, and may try again.
-UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+_UNKNOWN = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -40,7 +45,7 @@ class Answered:
 
     @property
     def is_unknown(self) -> bool:
-        return self.code in UNKNOWN
+        return self.code in _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -54,72 +59,58 @@ class Door:
         try:
             answer = await getattr(self.stub, method)(request, timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as raised:
-            error = raised
-        told = _error(error.code().name, rpc_status.from_call(error), error.details()) if error else None
+            error = _error(raised.code().name, rpc_status.from_call(raised), raised.details())
+        line = {"began": began, "by": by, "door": self.name, "method": method}
         if method == "BatchPostInterrupts":
-            self._write_batch(began, by, request.requests, answer and answer.results, told)
+            for post in _posts(request, answer, error):
+                self.history.write("call", **line | post)
         else:
-            self._write(began, by, method, request, answer and as_json(answer), told)
-        return Answered(answer, told["code"] if told else "OK")
+            told = as_json(answer) if answer else None
+            self.history.write("call", **line, request=as_json(request), answer=told, error=error)
+        return Answered(answer, error["code"] if error else "OK")
 
-    async def follow(self, by: str, method: str, request: Message) -> AsyncIterator[Message]:
-        """What a stream brings, to its end, whatever that is. Leaving gives it up."""
+    async def follow(
+        self, by: str, method: str, request: Message, seconds: float, hear: Callable[[Message], None]
+    ) -> str:
+        """Hear what a stream brings, for so long at most. Gives the code with which it ended."""
         stream = self.history.new_stream()
         line = {"stream": stream, "by": by, "door": self.name, "method": method}
         self.history.write("opened", **line, request=as_json(request))
         code, message = "CANCELLED", "given up"
         call = getattr(self.stub, method)(request)
         try:
-            async for response in call:
-                self.history.write("got", stream=stream, response=as_json(response))
-                yield response
+            async with asyncio.timeout(seconds):
+                async for response in call:
+                    self.history.write("got", stream=stream, response=as_json(response))
+                    hear(response)
             code, message = "OK", ""
+        except TimeoutError:
+            pass
         except grpc.aio.AioRpcError as error:
             code, message = error.code().name, error.details()
         finally:
             call.cancel()
             self.history.write("closed", stream=stream, code=code, message=message)
+        return code
 
-    def _write(
-        self, began: float, by: str, method: str, request: Message, answer: object, error: object, **more: int
-    ) -> None:
-        self.history.write(
-            "call",
-            began=began,
-            by=by,
-            door=self.name,
-            method=method,
-            request=as_json(request),
-            answer=answer,
-            error=error,
-            **more,
-        )
 
-    def _write_batch(
-        self,
-        began: float,
-        by: str,
-        requests: Sequence[Message],
-        results: Sequence[Message] | None,
-        error: dict | None,
-    ) -> None:
-        """A line for each post of a batch."""
-        for n, request in enumerate(requests):
-            answer, told = None, error
-            if results and results[n].HasField("error"):
-                told = _post_error(results[n].error)
-            elif results:
-                answer = as_json(results[n])
-            self._write(began, by, "PostInterrupt", request, answer, told, batch=len(requests))
+def _posts(
+    batch: BatchPostInterruptsRequest, answer: BatchPostInterruptsResponse | None, error: dict | None
+) -> Iterator[dict]:
+    """Each post of a batch, as if it had come alone."""
+    for n, request in enumerate(batch.requests):
+        told, failed = None, error
+        if answer and answer.results[n].HasField("error"):
+            failed = _post_error(answer.results[n].error)
+        elif answer:
+            told = as_json(answer.results[n])
+        line = {"method": "PostInterrupt", "request": as_json(request), "answer": told, "error": failed}
+        yield line | {"batch": len(batch.requests)}
 
 
 def _post_error(error: PostError) -> dict:
-    status = Status(code=error.code, message=error.message, details=error.details)
-    return _error(code_name(error.code), status, error.message)
-
-
-def code_name(number: int) -> str:
-    return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+    code = next(code.name for code in grpc.StatusCode if code.value[0] == error.code)
+    return _error(code, Status(details=error.details), error.message)
 
 
 def _error(code: str, status: Status | None, message: str) -> dict:

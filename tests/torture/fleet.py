@@ -12,6 +12,7 @@ from typing import TextIO
 from tests.e2e.processes import Service, running
 from tests.servers.postgres import reachable
 from tests.servers.proxy import Proxy
+from tests.support import until
 from tests.torture.history import History
 from tests.torture.model import ModelServer, model_server
 from tests.torture.pair import Pair, pair
@@ -52,16 +53,21 @@ class Member:
 
     async def start(self, **settings: str) -> None:
         """As a supervisor does it: again and again until it listens."""
-        while True:
-            process = running(self.module, self.log.fileno(), START_SECONDS, **self.settings | settings)
-            try:
-                self.service = await self._stack.enter_async_context(process)
-            except AssertionError:
-                await asyncio.sleep(0.2)
-            else:
-                listen = f"SPARK_{self.module.removesuffix('_service').upper()}_LISTEN"
-                self.settings[listen] = self.service.address
-                return
+
+        async def listens() -> bool:
+            return await self._listens(settings)
+
+        await until(listens, START_SECONDS)
+        listen = f"SPARK_{self.module.removesuffix('_service').upper()}_LISTEN"
+        self.settings[listen] = self.service.address
+
+    async def _listens(self, settings: dict[str, str]) -> bool:
+        process = running(self.module, self.log.fileno(), START_SECONDS, **self.settings | settings)
+        try:
+            self.service = await self._stack.enter_async_context(process)
+        except AssertionError:
+            return False
+        return True
 
     async def kill(self) -> None:
         await self._stack.aclose()

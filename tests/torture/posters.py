@@ -61,7 +61,7 @@ class _Poster:
 
     async def _posted(self, request: PostInterruptRequest) -> str:
         """The id of the interrupt, empty if it was refused."""
-        answered = await self._town.insist(self._name, "PostInterrupt", request, agent=False)
+        answered = await self._town.ask_gateways(self._name, "PostInterrupt", request)
         if not answered.message:
             return ""
         self._town.posted.append(answered.message.interrupt.interrupt_id)
@@ -80,7 +80,7 @@ class _Poster:
         request.interrupt.delivery = DELIVERY_NEXT_TURN
         if interrupt_id := await self._posted(request):
             cancel = CancelInterruptRequest(interrupt_id=interrupt_id)
-            await self._town.insist(self._name, "CancelInterrupt", cancel, agent=False)
+            await self._town.ask_gateways(self._name, "CancelInterrupt", cancel)
 
     async def _post_newer(self) -> None:
         """News, which take the place of those before them."""
@@ -95,13 +95,15 @@ class _Poster:
         batch = BatchPostInterruptsRequest(
             requests=[self._drawn() for _ in range(self._chance.randint(2, 8))]
         )
-        await self._town.insist(self._name, "BatchPostInterrupts", batch, agent=False)
+        await self._town.ask_gateways(self._name, "BatchPostInterrupts", batch)
 
     async def _deposit(self) -> None:
         """Straight into an agent service, as a gateway does."""
         drawn = self._drawn()
         deposit = Deposit(interrupt=drawn.interrupt, request_id=drawn.request_id)
-        await self._town.insist(self._name, "DepositInterrupts", DepositInterruptsRequest(deposits=[deposit]))
+        await self._town.ask_agents(
+            self._name, "DepositInterrupts", DepositInterruptsRequest(deposits=[deposit])
+        )
 
     def _drawn(self) -> PostInterruptRequest:
         chance, number = self._chance, next(self._numbers)

@@ -25,9 +25,9 @@ async def pause(name: str, town: Town, chance: Random) -> None:
     """For a while."""
     while not town.enough.is_set():
         session_id = town.any_session()
-        await town.insist(name, "PauseSession", PauseSessionRequest(session_id=session_id))
+        await town.ask_agents(name, "PauseSession", PauseSessionRequest(session_id=session_id))
         await town.rest(chance.uniform(0.2, 2))
-        await town.insist(name, "ResumeSession", ResumeSessionRequest(session_id=session_id))
+        await town.ask_agents(name, "ResumeSession", ResumeSessionRequest(session_id=session_id))
         await town.rest(chance.uniform(0.5, 2))
 
 
@@ -38,9 +38,9 @@ async def revive(name: str, town: Town, chance: Random) -> None:
     while not last:
         await town.rest(chance.uniform(2, 4))
         last = town.enough.is_set()
-        answered = await town.insist(name, "ListSessions", listing)
+        answered = await town.ask_agents(name, "ListSessions", listing)
         for session in answered.message.sessions:
-            await town.insist(name, "ResumeSession", ResumeSessionRequest(session_id=session.session_id))
+            await town.ask_agents(name, "ResumeSession", ResumeSessionRequest(session_id=session.session_id))
 
 
 async def update(name: str, town: Town, chance: Random) -> None:
@@ -55,7 +55,7 @@ async def update(name: str, town: Town, chance: Random) -> None:
         )
         paths = chance.sample(("goal", "config.cooldown", "config.tools"), k=chance.randint(1, 3))
         request = UpdateSessionRequest(session=session, update_mask=FieldMask(paths=paths))
-        await town.insist(name, "UpdateSession", request)
+        await town.ask_agents(name, "UpdateSession", request)
 
 
 async def end(name: str, town: Town, chance: Random) -> None:
@@ -63,7 +63,7 @@ async def end(name: str, town: Town, chance: Random) -> None:
     while not town.enough.is_set():
         await town.rest(chance.uniform(3, 6))
         session_id = town.any_session()
-        await town.insist(name, "EndSession", EndSessionRequest(session_id=session_id))
+        await town.ask_agents(name, "EndSession", EndSessionRequest(session_id=session_id))
         town.sessions.pop(session_id)
         if not town.enough.is_set():
             await town.settle(name)

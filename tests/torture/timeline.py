@@ -12,9 +12,8 @@ def draw(told: Summary, path: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     kinds = sorted({fault.kind for fault in told.faults}, reverse=True)
     for fault in told.faults:
-        above.broken_barh(
-            [(fault.begin, max(fault.end - fault.begin, 0.1))], (kinds.index(fault.kind) - 0.4, 0.8)
-        )
+        span = fault.begin, max(fault.end - fault.begin, 0.1)
+        above.broken_barh([span], (kinds.index(fault.kind) - 0.4, 0.8), alpha=0.6)
     above.set_yticks(range(len(kinds)), kinds)
     above.set_title(f"Torture, seed {told.run['seed']}")
     below.scatter([wait.posted for wait in told.waits], [wait.seconds for wait in told.waits], s=4)

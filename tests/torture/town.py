@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,8 +24,6 @@ from tests.torture.doors import Answered, Door, Doors
 from tests.torture.history import History
 
 TOOLS = ("now", "note", "wait", "marks", "tell")
-# Agents that share a label may tell each other things.
-_IN_COMMON = {"house": "lighthouse"}
 # Of so many sessions one has llama.cpp for a model.
 _ONE_IS_TINY = 12
 
@@ -50,20 +48,20 @@ class Town:
             async with asyncio.timeout(seconds):
                 await self.enough.wait()
 
-    def agent(self) -> Door:
-        return self.chance.choice(self.doors.agents)
-
-    def gateway(self) -> Door:
-        return self.chance.choice(self.doors.gateways)
-
     def any_session(self) -> str:
         return self.chance.choice(list(self.sessions))
 
-    async def insist(self, by: str, method: str, request: Message, agent: bool = True) -> Answered:
-        """Ask at one door after the other until somebody says what came of it."""
+    async def ask_agents(self, by: str, method: str, request: Message) -> Answered:
+        """One after the other until somebody says what came of it."""
+        return await self._ask(self.doors.agents, by, method, request)
+
+    async def ask_gateways(self, by: str, method: str, request: Message) -> Answered:
+        """One after the other until somebody says what came of it."""
+        return await self._ask(self.doors.gateways, by, method, request)
+
+    async def _ask(self, doors: Sequence[Door], by: str, method: str, request: Message) -> Answered:
         while True:
-            door = self.agent() if agent else self.gateway()
-            answered = await door.call(by, method, request)
+            answered = await self.chance.choice(doors).call(by, method, request)
             if not answered.is_unknown:
                 return answered
             await asyncio.sleep(0.1)
@@ -73,13 +71,13 @@ class Town:
         number = next(self._numbers)
         name = f"s{number}"
         create = CreateSessionRequest(session=self._drawn(name, number), request_id=name)
-        answered = await self.insist(by, "CreateSession", create)
+        answered = await self.ask_agents(by, "CreateSession", create)
         session_id = answered.message.session.session_id
         self.sessions[session_id] = name
         await self.unwatched.put(session_id)
         begin = Interrupt(session_id=session_id, source="operator", nudge=Nudge(text="Begin."))
         post = PostInterruptRequest(interrupt=begin, request_id=name)
-        await self.insist(by, "PostInterrupt", post, agent=False)
+        await self.ask_gateways(by, "PostInterrupt", post)
 
     def _drawn(self, name: str, number: int) -> Session:
         tiny = number % _ONE_IS_TINY == _ONE_IS_TINY - 1
@@ -95,6 +93,7 @@ class Town:
             display_name=name,
             goal=goal(name, "Keep the lamp."),
             config=config,
+            # Those that share one may tell each other things.
             labels={"house": "lighthouse"},
         )
 
