@@ -21,11 +21,13 @@ from tests.torture.script import CONTEXT_TOKENS, Script
 AGENTS = ("agent-1", "agent-2", "agent-3")
 GATEWAYS = ("gateway-1", "gateway-2")
 LEASE_SECONDS, POLL_SECONDS = 2.0, 0.5
+# Of what llama.cpp's server has as a context only so much is used: a byte or two are a token to its model.
+TINY_TOKENS = 2048
 # All start at once, perhaps on a busy machine.
 START_SECONDS = 180.0
 
 _HERE = Path(__file__).parent
-_LLAMA = (str(_HERE.parent / "servers" / "llama.py"), "--context", "2048", "--port")
+_LLAMA = (str(_HERE.parent / "servers" / "llama.py"), "--port")
 _TOOLS = (str(_HERE / "tool_server.py"),)
 # Short, so that much happens in half a minute.
 _SETTINGS = {
@@ -203,6 +205,7 @@ placement = "system"
 [models.tiny]
 base_url = "http://127.0.0.1:{tiny}/v1"
 model = "tiny"
+context_window = {TINY_TOKENS}
 [tools.marks]
 url = "http://127.0.0.1:{marks}/mcp"
 timeout_seconds = 5
