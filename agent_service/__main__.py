@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from agent_service.errors import Unavailable
 from agent_service.settings import Settings, SettingsError, load
 
 HEALTH_DEADLINE_SECONDS = 2
@@ -28,7 +29,7 @@ def main() -> int:
             service.migrate_only(settings)
         else:
             service.run(settings, config)
-    except* SettingsError as errors:
+    except* (SettingsError, Unavailable) as errors:
         problems = tuple(_leaves(errors))
     for problem in problems:
         sys.stderr.write(f"agent_service: {problem}\n")

@@ -111,3 +111,15 @@ def test_nothing_that_was_said_is_logged(logs: dict[str, list[dict]]) -> None:
     assert "interrupt posted" in text
     assert "lagoon" not in text
     assert "reef" not in text
+
+
+async def test_a_service_that_cannot_register_says_so_in_a_sentence(postgres: Postgres) -> None:
+    url = await new_database(postgres)
+    settings = {"SPARK_DATABASE_URL": url, "SPARK_LEASE_SECONDS": "0.5", "SPARK_AGENT_LISTEN": "127.0.0.1:0"}
+    await run("agent_service", "migrate", **settings)
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE replicas")
+        exit_code, said = await run("agent_service", **settings)
+    assert exit_code == 2
+    assert said.splitlines()[-1] == "agent_service: the database cannot be reached"
+    assert "Traceback" not in said
