@@ -14,6 +14,8 @@ from tests.templates.transcripts import transcripts
 
 SYSTEM, USER, TOOL, TEXT = Placement
 TRANSCRIPTS = 15
+# Where one that fails is enough, of which there may be few.
+MANY_TRANSCRIPTS = 100
 
 # What is chosen for well-known models.
 NAMED = {
@@ -106,4 +108,4 @@ async def test_a_place_that_is_passed_over_would_not_do_in_all_of_them(
     chosen = await Judge.of(as_transformers_does(template(name)))
     judge = replace(chosen, finding=replace(chosen.finding, profile=Profile(placement)))
     with pytest.raises((AssertionError, ModelError)):
-        await judge.holds_in(transcripts(name, TRANSCRIPTS))
+        await judge.holds_in(transcripts(name, MANY_TRANSCRIPTS))
