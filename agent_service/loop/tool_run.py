@@ -29,6 +29,7 @@ CANCELLED = "cancelled: interrupted"
 
 # In the order of the calls.
 _Running: TypeAlias = dict[asyncio.Task[ToolResponse], ToolCall]
+_Tasks: TypeAlias = set[asyncio.Task[ToolResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class ToolRun:
         """
         if not calls:
             return
-        waiting, running = deque(calls), _Running()
+        waiting, running, cancelled = deque(calls), _Running(), _Tasks()
         interrupt = asyncio.create_task(self.interruption.comes(work.lease, work.revision))
         try:
             while (waiting or running) and not await self._interrupted(work, interrupt, waiting):
@@ -61,9 +62,9 @@ class ToolRun:
                 await asyncio.wait({interrupt, *running}, return_when=asyncio.FIRST_COMPLETED)
                 await self._append(work, _finished(running))
             if waiting or running:
-                await self._break_off(work, waiting, running, skipped)
+                await self._break_off(work, waiting, running, cancelled, skipped)
         finally:
-            await _stop({interrupt, *running})
+            await _stop({interrupt, *running}, cancelled)
 
     async def _interrupted(
         self, work: Work, interrupt: asyncio.Task[None], waiting: Collection[ToolCall]
@@ -97,11 +98,17 @@ class ToolRun:
         return ToolContext(session_id, f"{place.turn}.{place.round}.{call.call_id}", progress)
 
     async def _break_off(
-        self, work: Work, waiting: Collection[ToolCall], running: _Running, skipped: str
+        self,
+        work: Work,
+        waiting: Collection[ToolCall],
+        running: _Running,
+        cancelled: _Tasks,
+        skipped: str,
     ) -> None:
         """Answer what has not been started, cancel what allows it, and wait for the end of what runs."""
         for task, call in running.items():
             if self.toolbox.cancellable(call.name):
+                cancelled.add(task)
                 task.cancel()
         not_started = [unanswered(call, skipped) for call in waiting]
         await self._append(work, [*_finished(running), *not_started])
@@ -138,10 +145,11 @@ def _finished(running: _Running) -> list[ToolResponse]:
     return [unanswered(call, CANCELLED) if task.cancelled() else task.result() for task, call in finished]
 
 
-async def _stop(tasks: Collection[asyncio.Task[object]]) -> None:
-    """Cancel the tasks and wait for their end. Those that are being cancelled are left to tidy up."""
+async def _stop(tasks: Collection[asyncio.Task[object]], cancelled: Collection[object]) -> None:
+    """Cancel the tasks and wait for their end. Those that were cancelled are left to tidy up."""
     for task in tasks:
-        if not task.cancelling():
+        # Not by `cancelling`, which is also true of one that only meets a time limit of its own.
+        if task not in cancelled:
             task.cancel()
     await to_its_end(_ended(tasks))
 

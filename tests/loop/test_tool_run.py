@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
 
 from agent_service.domain import Delivery, JsonObject, MessageAppended, SessionId, ToolResponse, Usage
 from agent_service.errors import LeaseLost, Unavailable
+from agent_service.loop import tool_run
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.tool_run import CANCELLED, MAX_PARALLEL, SKIPPED, ToolRun
 from agent_service.loop.work import Work
@@ -335,3 +336,23 @@ async def test_a_tool_that_an_interrupt_cancelled_has_its_time_to_stop_when_the_
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not a.runs
+
+
+async def test_what_meets_a_time_limit_of_its_own_at_the_moment_of_the_end_is_stopped_too() -> None:
+    limits = asyncio.Queue[asyncio.Timeout]()
+
+    async def patient() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                limits.put_nowait(limit)
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    task, loop = asyncio.create_task(patient()), asyncio.get_running_loop()
+    (await limits.get()).reschedule(0)
+    await asyncio.sleep(0)
+    assert task.cancelling()
+    rescue = loop.call_later(10, task.cancel)
+    await tool_run._stop({task}, cancelled=())
+    assert loop.time() < rescue.when()
+    rescue.cancel()
