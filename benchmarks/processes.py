@@ -14,8 +14,16 @@ import grpc
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 
+# As long as a service may take to drain, and more.
+PATIENCE_SECONDS = 60
+
+
 class Died(Exception):
     """A process ended before it was listening."""
+
+
+class Stuck(Exception):
+    """A process did not end when it was told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Process:
 async def running(directory: Path, module: str, *arguments: str, **settings: str) -> AsyncIterator[Process]:
     """Run a module that says where it listens, with these settings of Spark and no others.
 
-    What it logs goes into the directory. Raises Died.
+    What it logs goes into the directory. Raises Died, Stuck.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     log = directory / f"{module}.log"
@@ -59,7 +67,11 @@ async def running(directory: Path, module: str, *arguments: str, **settings: str
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+        except TimeoutError:
+            process.kill()
+            raise Stuck(module) from None
 
 
 def channel(address: str) -> grpc.aio.Channel:
