@@ -29,7 +29,13 @@ else:
 
 # The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
 # which are best while the tables are small and nobody has counted their rows.
-_KEYED = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+_KEYED = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
 OLDEST_POSTGRESQL = 16
 # Longer than the server's own limits, which do not reach a client whose connection was silently cut.
 COMMAND_SECONDS = 15.0
