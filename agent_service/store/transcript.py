@@ -47,15 +47,13 @@ SELECT {SESSION_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, round, attempt,
        context_tokens
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2"""
 
-# The newest summary stands for everything up to the position it names, and is read before what follows. The
-# planner is shown a value, and no table to join: for that it would read what is covered, too.
+# The newest summary stands for everything up to the position it names, and is read before what follows.
 _LOAD_ROWS = f"""
 WITH newest AS (
     SELECT coalesce(max(covers_through_position), 0) AS covered FROM messages
     WHERE session_id = $1 AND type = 'summary')
-SELECT {MESSAGE_COLUMNS} FROM messages
-WHERE session_id = $1 AND position > (SELECT covered FROM newest)
-    AND (type <> 'summary' OR covers_through_position = (SELECT covered FROM newest))
+SELECT {MESSAGE_COLUMNS} FROM messages, newest
+WHERE session_id = $1 AND position > covered AND (type <> 'summary' OR covers_through_position = covered)
 ORDER BY type <> 'summary', position"""
 
 # Takes: $1 session, $2 epoch, $3 next position, $4 to $12 the rows, $13 turn, $14 round, $15 to $18 usage.
