@@ -28,7 +28,7 @@ else:
     Hot = asyncpg.Connection
 
 # The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
-# which are best while the tables are small and nobody has counted their rows.
+# which are best while the tables are small and nobody has counted their rows; in parallel, also later.
 _KEYED = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",

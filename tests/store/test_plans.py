@@ -152,3 +152,22 @@ async def test_the_hot_statements_use_their_indexes(database: Database, fill: st
             used = {node["Index Name"] for node in nodes if "Index Name" in node}
             assert used >= INDEXES.get(name, set()), f"{name} uses only {used}"
             assert used, f"{name} uses no index"
+
+
+# All but the last 50 rows are covered by a summary. The table is large enough for parallel plans.
+_COVERED = f"""
+INSERT INTO messages (session_id, message_id, type, position, covers_through_position, text, posted_at,
+                      posted_revision)
+SELECT '{BIG}', gen_random_uuid(), CASE WHEN n = 99951 THEN 'summary' ELSE 'assistant' END, n,
+       CASE WHEN n = 99951 THEN 99950 ELSE 0 END, repeat('x', 200), now(), n
+FROM generate_series(1, 100000) n;
+ANALYZE"""
+
+
+async def test_of_a_long_transcript_nothing_is_read_that_a_summary_covers(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute(_COVERED)
+        statement = transcript._LOAD_ROWS.replace("$1", f"'{BIG}'")
+        explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        read = [node["Actual Rows"] for node in _nodes(json.loads(explained)[0]["Plan"])]
+    assert max(read) == 50
