@@ -1,5 +1,6 @@
 """A session whose worker dies of it, each time that it asks its model."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,9 @@ class Life:
             return True
         if not await self.database.fetchval(_AT_LARGE):
             while self.waiting:
-                await self.waiting.pop().answer("All is well.")
+                # The one before may have asked too, and nobody hears what it is told.
+                with suppress(ConnectionError):
+                    await self.waiting.pop().answer("All is well.")
         return bool(await self.database.fetchval(_FAILED)) and not await self.database.fetchval(_UNDONE)
 
 

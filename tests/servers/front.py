@@ -48,7 +48,7 @@ class Front(ChatServer):
     refuses: Callable[[dict], bool] = never
     refused: list[dict] = field(default_factory=list)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         fields = dict(line.lower().split(": ", 1) for line in head.decode().strip().split("\r\n")[1:])
         asked = head + await reader.readexactly(int(fields.get("content-length", 0)))
@@ -62,7 +62,7 @@ class Front(ChatServer):
         else:
             again = asyncio.StreamReader()
             again.feed_data(asked)
-            await super().serve(again, writer)
+            await super()._serve(again, writer)
             if body.get("max_tokens"):
                 await (await self.asked('"max_tokens": 1')).answer("Y")
 
