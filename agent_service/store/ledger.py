@@ -28,7 +28,8 @@ from agent_service.store.rows import Row, get
 # Takes $1 to $6, which `event_columns` gives.
 RECORD = """
 INSERT INTO events (session_id, revision, create_time, type, message_id, data)
-SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::jsonb[])"""
+SELECT r.*
+FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::jsonb[]) AS r"""
 
 _SETTLE = """
 UPDATE messages m
@@ -81,6 +82,11 @@ class Ledger:
     events: list[_Event] = field(default_factory=list)
     settled: list[tuple[MessageId, Settlement]] = field(default_factory=list)
     appended: list[_Appended] = field(default_factory=list)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is more to write than events."""
+        return bool(self.settled or self.appended)
 
     def record(
         self, kind: EventType, message_id: MessageId | None = None, data: JsonObject | None = None

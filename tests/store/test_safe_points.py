@@ -22,7 +22,8 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.errors import LeaseLost
-from agent_service.store.safe_points import MAX_READ, Admission, SafePoint, Wait
+from agent_service.store.held import Admission
+from agent_service.store.safe_points import MAX_READ, SafePoint, Wait
 from tests.support import Store, admit_all, assistant, call, in_order, response, terms
 
 HOUR = timedelta(hours=1)
