@@ -65,9 +65,10 @@ class Wakeups:
 
     def hint(self, session_id: SessionId) -> None:
         """Say, after a commit of this process, that a session has a new revision."""
+        # What this process does about it comes first.
+        self.offer(session_id)
         for forward in self._forwards:
             forward(session_id)
-        self.offer(session_id)
 
     def offer(self, session_id: SessionId) -> None:
         """Say that a session has a new revision, and may be due, for this process to take."""

@@ -80,6 +80,8 @@ class Notifier:
         """Return after `finish`."""
         # A queue that was full stays full, whoever has read it by now, until somebody looks at it.
         await connection.execute("SELECT pg_notification_queue_usage()")
+        # A hint that a crash of the server takes with it is made good by the poll.
+        await connection.execute("SET synchronous_commit TO off")
         while self._gathered or not self._finishing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._beat_seconds):
