@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median, quantiles
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -19,7 +20,9 @@ def draw(figures: Sequence[Figure], directory: Path) -> None:
     """`ratios.png`: every figure beside its bar. `wake.png`: how long sleeping sessions took to wake."""
     directory.mkdir(parents=True, exist_ok=True)
     _ratios(figures).savefig(directory / "ratios.png", dpi=DOTS_PER_INCH)
-    if wakes := [figure for figure in figures if figure.name.startswith("wake") and len(figure.blocks) > 1]:
+    if wakes := [
+        figure for figure in figures if figure.name.startswith("wake") and figure.statistic is median
+    ]:
         _latencies(wakes).savefig(directory / "wake.png", dpi=DOTS_PER_INCH)
 
 
@@ -57,7 +60,7 @@ def _latencies(figures: Sequence[Figure]) -> Canvas:
         axes.ecdf([seconds * MILLISECONDS for seconds in baseline], color=BARE, label="bare chain")
         axes.set_title(figure.name, size=9)
         axes.set_xlabel("milliseconds")
-        axes.set_xscale("log")
+        axes.set_xlim(0, MILLISECONDS * quantiles(measured, n=200)[-1])
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.legend()
         axes.grid(alpha=0.3)

@@ -15,7 +15,7 @@ from benchmarks.processes import running
 from benchmarks.services import services
 from benchmarks.wake import wake
 
-WAKE = "wake, watched at the same replica: post to delivered"
+WAKE = "peers: post to delivered, watched at the same replica"
 LIMIT = "as above; a peer has no service in between, and no transcript"
 
 _PEERS: dict[str, Callable[[str], Sending]] = {
