@@ -21,7 +21,7 @@ def draw(figures: Sequence[Figure], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     _ratios(figures).savefig(directory / "ratios.png", dpi=DOTS_PER_INCH)
     if wakes := [
-        figure for figure in figures if figure.name.startswith("wake") and figure.statistic is median
+        figure for figure in figures if figure.name.startswith("wake, ") and figure.statistic is median
     ]:
         _latencies(wakes).savefig(directory / "wake.png", dpi=DOTS_PER_INCH)
 

@@ -33,7 +33,7 @@ SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
 SMOKE_SESSION_ROWS = 100, 1_000
 CONTEXTS_ROWS = 100, 2_000
 
-LIMIT = "CPU: rows and statements in Python; one of the four commits of a round looks before it writes"
+LIMIT = "CPU: rows and statements in Python; a safe point reads before it writes"
 
 Clock: TypeAlias = Callable[[], float]
 

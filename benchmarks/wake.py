@@ -42,7 +42,7 @@ async def _both(bench: Bench, ours: Services, bare: Hops, replica: int, where: s
         "two hops of bare gRPC, a commit, NOTIFY to LISTEN, a commit",
         AtMost(2),
         blocks,
-        "round trips to PostgreSQL: the claim, what the turn starts from, six of the delivery's transaction",
+        "seven round trips to PostgreSQL: the claim, two to load, three of the safe point, the event",
     )
     name, baseline = f"wake, watched at {where}: p99 over median", "p99 over median of that chain"
     even = Figure(

@@ -15,7 +15,7 @@ from benchmarks.processes import running
 from benchmarks.services import services
 from benchmarks.wake import wake
 
-WAKE = "peers: post to delivered, watched at the same replica"
+WAKE = "wake beside a peer: post to delivered"
 LIMIT = "as above; a peer has no service in between, and no transcript"
 
 _PEERS: dict[str, Callable[[str], Sending]] = {
