@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.torture.overview import overview
 from tests.torture.report import Span, Wait, markdown, summary
 
 
@@ -72,3 +73,15 @@ def test_the_page_says_what_was_done_and_how_it_is_judged(tmp_path: Path) -> Non
     for row in ("| acknowledged | 2 |", "| post to seen, longest | 3.00 s |", "| fault: kill | 1 |"):
         assert row in page
     assert page.endswith("```\nviolations: 0\n```\n")
+
+
+def test_several_runs_are_a_table_with_what_they_come_to_together(tmp_path: Path) -> None:
+    left(tmp_path, "history.jsonl", HISTORY)
+    left(tmp_path, "database.jsonl", ROWS)
+    told = summary(tmp_path)
+    _, _, *lines = overview([(told, 0), (told, 2)]).splitlines()
+    assert lines == [
+        "| 7 | 30 | 1 | 4 | 2 | 1 | 1 | 1 | 0 | 3.00 s | 5.0 s | 0 |",
+        "| 7 | 30 | 1 | 4 | 2 | 1 | 1 | 1 | 0 | 3.00 s | 5.0 s | 2 |",
+        "| all | 60 | 2 | 8 | 4 | 2 | 2 | 2 | 0 |  | 5.0 s | 2 |",
+    ]
