@@ -63,7 +63,7 @@ class Cluster:
     async def standby(self, directory: Path, port: int | None = None) -> AsyncIterator["Cluster"]:
         """A server that follows this one, under the name `standby`, at this port or a free one."""
         settings = self.settings | {"synchronous_standby_names": ""}
-        copy = Cluster(_server(directory), port or _free_port(), settings)
+        copy = Cluster(_server(directory), port or free_port(), settings)
         source = f"{self.url()}application_name=standby"
         await _run(copy.server, "pg_basebackup", "-d", source, "-D", str(directory), "-R", "-c", "fast", "-N")
         async with copy._running():
@@ -85,7 +85,7 @@ class Cluster:
 @asynccontextmanager
 async def cluster(directory: Path, **settings: str) -> AsyncIterator[Cluster]:
     """A server with an empty database `postgres`, in a new directory that another user can reach."""
-    made = Cluster(_server(directory), _free_port(), settings)
+    made = Cluster(_server(directory), free_port(), settings)
     await asyncio.to_thread(made.server.ensure_pgdata_inited)
     async with made._running():
         yield made
@@ -123,7 +123,8 @@ async def _run(server: PostgresServer, program: str, *arguments: str) -> None:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One at which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

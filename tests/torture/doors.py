@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,6 @@ from spark.gateway.v1.gateway_service_pb2 import (
     PostError,
 )
 from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
-from tests.torture.fleet import AGENTS, GATEWAYS, Fleet
 from tests.torture.history import History, as_json
 
 PATIENCE_SECONDS = 4.0
@@ -126,14 +125,17 @@ class Doors:
 
 
 @asynccontextmanager
-async def doors(fleet: Fleet, history: History) -> AsyncIterator[Doors]:
+async def doors(
+    history: History, agents: Mapping[str, str], gateways: Mapping[str, str]
+) -> AsyncIterator[Doors]:
+    """Those of services at these addresses, by name."""
     async with AsyncExitStack() as stack:
 
-        async def door(name: str, stub: type) -> Door:
-            channel = grpc.aio.insecure_channel(fleet.door(name), options=_OPTIONS)
+        async def door(name: str, address: str, stub: type) -> Door:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
             return Door(name, stub(await stack.enter_async_context(channel)), history)
 
         yield Doors(
-            [await door(name, AgentServiceStub) for name in AGENTS],
-            [await door(name, GatewayServiceStub) for name in GATEWAYS],
+            [await door(*named, AgentServiceStub) for named in agents.items()],
+            [await door(*named, GatewayServiceStub) for named in gateways.items()],
         )

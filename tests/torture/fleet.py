@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -118,9 +118,9 @@ class Fleet:
     tools: Helper
     lines: Lines
 
-    def door(self, name: str) -> str:
-        """Where clients reach a service."""
-        return f"127.0.0.1:{self.lines[f'clients>{name}'][0].port}"
+    def doors(self, names: Iterable[str]) -> dict[str, str]:
+        """Where clients reach these services."""
+        return {name: f"127.0.0.1:{self.lines[f'clients>{name}'][0].port}" for name in names}
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ async def fleet(directory: Path, history: History, script: Script) -> AsyncItera
         postgres = await enter(pair(place, list(AGENTS)))
         models = {"scripted": await enter(model_server(script, history))}
         models["tiny"] = await enter(_helper(history, *_LLAMA))
-        tools = await enter(_helper(history, *_TOOLS))
+        tools = await enter(tool_server(history))
         lines: Lines = {}
 
         async def line(name: str, *ports: int) -> list[Proxy]:
@@ -183,6 +183,11 @@ async def _helper(history: History, *command: str) -> AsyncIterator[Helper]:
         yield helper
     finally:
         await helper.stop()
+
+
+def tool_server(history: History) -> AbstractAsyncContextManager[Helper]:
+    """Serves by MCP a tool that says when it is run."""
+    return _helper(history, *_TOOLS)
 
 
 def _close(proxy: Proxy) -> None:

@@ -12,6 +12,9 @@ from tests.torture.script import LONGEST_STALL_SECONDS, Call, Reply, Script, Tro
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 
+# How often it is looked whether a reply that is held back may be given.
+_LOOK_SECONDS = 0.02
+
 
 class _Left(Exception):
     """The client has gone away."""
@@ -134,6 +137,8 @@ async def _say(reply: Reply, body: dict, exchange: _Exchange) -> str:
         await exchange.refuse(reply.status, reply.error)
         return "refused"
     await exchange.write(_HEAD)
+    while reply.when and not reply.when.is_set():
+        await exchange.pause(_LOOK_SECONDS)
     steps = [*pieces(reply.text), *reply.calls]
     pause, middle = reply.seconds / (len(steps) + 1), len(steps) // 2
     await exchange.pause(pause)

@@ -38,7 +38,10 @@ async def run(order: Order, directory: Path) -> None:
     """Leaves everything in the directory."""
     script = Script(_chance(order.seed, "model"))
     with history(directory) as written:
-        async with fleet(directory, written, script) as tortured, doors(tortured, written) as at:
+        async with (
+            fleet(directory, written, script) as tortured,
+            doors(written, tortured.doors(AGENTS), tortured.doors(GATEWAYS)) as at,
+        ):
             written.write("run", **_told(order))
             town = Town(written, at, _chance(order.seed, "town"))
             async with asyncio.TaskGroup() as tasks:

@@ -1,5 +1,6 @@
 """What the scripted model says, and what befalls it. Pure but for chance."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ class Reply:
     calls: tuple[Call, ...] = ()
     seconds: float = 0.0
     trouble: Trouble = Trouble.NONE
+    # Nothing is said before.
+    when: asyncio.Event | None = None
     status: int = 200
     error: str = ""
 

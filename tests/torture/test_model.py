@@ -88,6 +88,16 @@ async def test_a_client_that_leaves_before_the_first_word(tmp_path: Path) -> Non
     assert (line["ending"], line["chunks"], line["first_at"], line["text"]) == ("gone", 0, None, "")
 
 
+async def test_a_reply_that_is_held_back(tmp_path: Path) -> None:
+    given = asyncio.Event()
+    async with asked(tmp_path, Reply("One.", when=given)) as site:
+        await site.client.until("\r\n\r\n")
+        assert site.lines() == []
+        given.set()
+        await site.client.until("[DONE]")
+        assert (await site.line())["ending"] == "whole"
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 async def test_a_reply_that_the_server_cuts(tmp_path: Path, stopped: bool) -> None:
     """Whether the server goes down or only the connection."""
