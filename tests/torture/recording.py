@@ -49,6 +49,12 @@ class Recording:
             text = "".join(f"{json.dumps(line)}\n" for line in lines)
             (directory / f"{name}.jsonl").write_text(text)
 
+    @classmethod
+    def read(cls, directory: Path) -> "Recording":
+        names = "history", "database"
+        texts = [(directory / f"{name}.jsonl").read_text() for name in names]
+        return cls(*([json.loads(line) for line in text.splitlines()] for text in texts))
+
 
 @dataclass
 class Clients:
