@@ -21,6 +21,9 @@ from tests.torture.history import as_json
 _PATIENCE_SECONDS = 60
 _TABLES = ("sessions", "messages", "events", "replicas")
 _OUTSTANDING = "SELECT coalesce(sum(outstanding), 0) FROM sessions WHERE state = 'active'"
+_AT_REST = """
+SELECT count(*) = 0 FROM sessions WHERE state = 'active'
+    AND (lease_owner IS NOT NULL OR outstanding > 0 OR turn_open AND due_at <= now())"""
 _SESSIONS = "SELECT session_id::text FROM sessions"
 
 
@@ -35,6 +38,16 @@ async def until_quiet(url: str, patience_seconds: float) -> float:
         with suppress(AssertionError):
             await until(quiet, patience_seconds)
     return time.monotonic() - began
+
+
+async def until_at_rest(url: str) -> None:
+    """Wait until nobody has a session or is about to, and nothing is outstanding."""
+    async with connected(url) as connection:
+
+        async def at_rest() -> bool:
+            return bool(await connection.fetchval(_AT_REST))
+
+        await until(at_rest)
 
 
 async def dump(directory: Path, url: str, agent: AgentServiceStub) -> None:

@@ -69,9 +69,10 @@ class Door:
         return Answered(answer, error["code"] if error else "OK")
 
     async def follow(
-        self, by: str, method: str, request: Message, seconds: float, hear: Callable[[Message], None]
+        self, by: str, method: str, request: Message, seconds: float, hear: Callable[[Message], object]
     ) -> str:
-        """Hear what a stream brings, for so long at most. Gives the code with which it ended."""
+        """Hear what a stream brings, until that is enough, for so long at most. Gives the code with which it
+        ended."""
         stream = self.history.new_stream()
         line = {"stream": stream, "by": by, "door": self.name, "method": method}
         self.history.write("opened", **line, request=as_json(request))
@@ -81,8 +82,10 @@ class Door:
             async with asyncio.timeout(seconds):
                 async for response in call:
                     self.history.write("got", stream=stream, response=as_json(response))
-                    hear(response)
-            code, message = "OK", ""
+                    if hear(response):
+                        break
+                else:
+                    code, message = "OK", ""
         except TimeoutError:
             pass
         except grpc.aio.AioRpcError as error:

@@ -11,11 +11,10 @@ from random import Random
 from asyncpg import UndefinedTableError
 
 from tests.e2e.databases import connected
-from tests.support import until
 from tests.torture.crash.life import Lives, lives
 from tests.torture.crash.point import Point
 from tests.torture.crash.story import MARK, Clients, Plot, Story
-from tests.torture.database import dump
+from tests.torture.database import dump, until_at_rest
 from tests.torture.doors import Doors, doors
 from tests.torture.fleet import tool_server
 from tests.torture.followers import stream_all
@@ -43,11 +42,6 @@ _RUN = {
     "kinds": ["kill"],
 }
 
-# Nobody holds a session, and nobody is about to.
-_QUIET = """
-SELECT count(*) = 0 FROM sessions
-WHERE lease_owner IS NOT NULL OR outstanding > 0 OR turn_open AND due_at <= now()"""
-
 
 async def run(plot: Plot, deaths: Sequence[Point], url: str, directory: Path) -> None:
     """Processes die at these points, one after the other, and the next one goes on to the end. Leaves in the
@@ -63,12 +57,12 @@ async def run(plot: Plot, deaths: Sequence[Point], url: str, directory: Path) ->
         town = Town(written, at, Random(1))
         async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
             streaming = tasks.create_task(stream_all(town, Random(1)))
-            playing = tasks.create_task(story.play(Clients(town), partial(_until_quiet, url)))
+            playing = tasks.create_task(story.play(Clients(town), partial(until_at_rest, url)))
             await _die(mortal, deaths, url)
             story.dead.set()
             await playing
             written.write("calm")
-            await _until_quiet(url)
+            await until_at_rest(url)
             streaming.cancel()
         written.write("end", waited_seconds=0)
         await dump(directory, url, at.agents[0].stub)
@@ -107,15 +101,6 @@ async def _let_leases_end(url: str) -> None:
     with suppress(UndefinedTableError):
         async with connected(url) as connection:
             await connection.execute("UPDATE replicas SET lease_until = clock_timestamp()")
-
-
-async def _until_quiet(url: str) -> None:
-    async with connected(url) as connection:
-
-        async def quiet() -> bool:
-            return bool(await connection.fetchval(_QUIET))
-
-        await until(quiet)
 
 
 @asynccontextmanager

@@ -62,7 +62,7 @@ class Story:
         call = Call(f"call_{number}", self.plot.tool, json.dumps(_ARGUMENTS[self.plot.tool]))
         return Reply(f"I call {number}.", calls=(call,), when=self._told)
 
-    async def play(self, clients: "Clients", until_quiet: Callable[[], Awaitable[None]]) -> None:
+    async def play(self, clients: "Clients", until_at_rest: Callable[[], Awaitable[None]]) -> None:
         await clients.create(self.plot.tool.partition("_")[0])
         await clients.post("Begin.")
         await self._asked.wait()
@@ -73,7 +73,7 @@ class Story:
         if self.plot.silent:
             await self.dead.wait()
         self._told.set()
-        await until_quiet()
+        await until_at_rest()
         if not self.plot.ends:
             await clients.post("Goodbye.")
 
