@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import structlog
+from hypothesis import settings
 
 from agent_service.store.database import Database, migrate, open_database
 from agent_service.store.embedded import embedded_postgres
@@ -29,6 +30,9 @@ class Postgres:
 
 # As in the services: forks start PostgreSQL, without grpc's care.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# For whoever has time: pytest --hypothesis-profile=long PATH, stopped by hand.
+settings.register_profile("long", max_examples=100_000, deadline=None)
 
 # In tests too a line is a fact, and a traceback is one without the values of everything in it.
 structlog.configure(

@@ -1,0 +1,110 @@
+"""Does things to the store and to the model, and reads what the database says then."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from itertools import permutations, product
+from typing import TypeVar
+
+from hypothesis.stateful import RuleBasedStateMachine
+
+from tests.store.machine.model import Model, Stage
+from tests.store.machine.outside import End, Sweep
+from tests.store.machine.reading import Reading, expected, readings
+from tests.store.machine.rehearsal import rehearse
+from tests.store.machine.turns import Load
+from tests.store.machine.world import Op, World, performed, predicted
+from tests.support import until
+
+T = TypeVar("T")
+
+_HOLD = "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE"
+_BLOCKED = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"""
+
+
+class Player(RuleBasedStateMachine):
+    def __init__(self, loop: asyncio.AbstractEventLoop, world: World) -> None:
+        """The store belongs to the loop, which runs in another thread."""
+        super().__init__()
+        self._loop, self.world = loop, world
+        # What the database says, and what it said before the newest step, by the names of the sessions.
+        self.now: dict[str, Reading] = {}
+        self.before: dict[str, Reading] = {}
+
+    @property
+    def model(self) -> Model:
+        return self.world.model
+
+    def run(self, coroutine: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def does(self, *ops: Op) -> None:
+        """One after the other; who has taken a session reads it."""
+        for op in ops:
+            told = self.run(performed(op, self.world))
+            assert predicted(op, self.model, told) == told, op
+            for key in [key for key, hand in self.model.hands.items() if hand.stage is Stage.LOAD]:
+                self.does(Load(key))
+        self.look()
+        assert self.now == predictions(self.model), ops
+
+    def look(self) -> None:
+        self.before, self.now = self.now, self.run(self._read())
+
+    async def _read(self) -> dict[str, Reading]:
+        async with self.world.store.database.connection() as connection:
+            return await readings(connection, self.world)
+
+    def rehearse(self) -> list[object]:
+        return self.run(rehearse(self.world))
+
+    def race(self, session: str, first: Op, second: Op, in_line: bool) -> None:
+        """Both at once, or in line for the session's row: it is as if one had come after the other. How it
+        came out is not the same each time, so that the session is ended, and of no use for more."""
+        told = self.run(self._in_line(session, first, second) if in_line else self._together(first, second))
+        self.look()
+        outcomes = list(_serial(self.model, session, (first, second), told))
+        fitting = [model for model in outcomes if self.now == predictions(model)]
+        assert fitting, f"{first} and {second} were told {told}, which fits {len(outcomes)} outcomes"
+        self.world.model = fitting[0]
+        self.does(End(session))
+        self.model.retire(session)
+
+    async def _together(self, *ops: Op) -> list[object]:
+        return await asyncio.gather(*(performed(op, self.world) for op in ops))
+
+    async def _in_line(self, session: str, *ops: Op) -> list[object]:
+        """Each is begun when the one before it is done or waits for the row."""
+        connection, started = self.world.store.database.connection, list[asyncio.Task[object]]()
+        async with connection() as observer, connection() as holder:
+
+            async def all_wait() -> bool:
+                return sum(task.done() for task in started) + await observer.fetchval(_BLOCKED) == len(
+                    started
+                )
+
+            async with holder.transaction():
+                await holder.execute(_HOLD, self.world.session_ids[session])
+                for op in ops:
+                    started.append(asyncio.create_task(performed(op, self.world)))
+                    await until(all_wait)
+            return await asyncio.gather(*started)
+
+
+def predictions(model: Model) -> dict[str, Reading]:
+    return {name: expected(session) for name, session in model.sessions.items()}
+
+
+def _serial(model: Model, session: str, ops: tuple[Op, Op], told: list[object]) -> Iterator[Model]:
+    """What comes of the operations in each order in which they are told the same."""
+    for order in permutations(zip(ops, told, strict=True)):
+        for variants in product(*([(op, said) for op in _variants(op, session)] for op, said in order)):
+            outcome = model.copy()
+            outcome.contended = True
+            if all(predicted(op, outcome, said) == said for op, said in variants):
+                outcome.contended = False
+                yield outcome
+
+
+def _variants(op: Op, session: str) -> list[Op]:
+    return [op, Sweep(passes_by=session)] if isinstance(op, Sweep) else [op]
