@@ -38,7 +38,7 @@ def _judge(directory: Path) -> int:
         from tests.torture.timeline import draw
 
         picture = "timeline.png"
-        draw(told, directory / picture)
+        draw(told).savefig(directory / picture)
     page = markdown(told, checker.stdout, picture)
     (directory / "report.md").write_text(page)
     print(page)

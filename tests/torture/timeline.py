@@ -1,13 +1,11 @@
 """The picture of a run: faults above, how long interrupts took from post to seen below."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from tests.torture.report import Summary
 
 
-def draw(told: Summary, path: Path) -> None:
+def draw(told: Summary) -> Figure:
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     kinds = sorted({fault.kind for fault in told.faults}, reverse=True)
@@ -24,4 +22,4 @@ def draw(told: Summary, path: Path) -> None:
         axes.axvline(told.calm, linestyle="--", label="calm")
         axes.grid(alpha=0.3)
     below.legend()
-    figure.savefig(path)
+    return figure
