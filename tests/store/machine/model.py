@@ -7,6 +7,7 @@ in whole hours, and passes only when somebody lets it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from types import MappingProxyType
 
 MAX_PENDING, MAX_PENDING_PER_SOURCE = 4, 3
 SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5
@@ -194,9 +195,17 @@ class Session:
         """The session as it is now becomes a fact."""
         self.record("session_changed", state=self.state, goal=self.goal, turn=self.turn)
 
-    def append(self, name: str, kind: str, event: str = "message_appended", **columns: object) -> None:
-        facts = {"turn": self.turn, "round": self.round, "position": self.next_position} | columns
-        self.messages[name] = Message(name, kind, posted=self.record(event, name), **facts)  # type: ignore[arg-type]
+    def append(
+        self,
+        name: str,
+        kind: str,
+        event: str = "message_appended",
+        facts: Mapping[str, object] = MappingProxyType({}),
+        **columns: object,
+    ) -> None:
+        position, revision = self.next_position, self.record(event, name, **facts)
+        at = {"turn": self.turn, "round": self.round} | columns
+        self.messages[name] = Message(name, kind, position=position, posted=revision, **at)  # type: ignore[arg-type]
 
     def answer(self, call: Message) -> None:
         self.append(answer_to(call.name), "tool_response", turn=call.turn, round=call.round)

@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine
 from tests.store.machine.model import Model, Stage
 from tests.store.machine.outside import End, Sweep
 from tests.store.machine.reading import Reading, expected, readings
-from tests.store.machine.rehearsal import rehearse
 from tests.store.machine.turns import Load
 from tests.store.machine.world import Op, World, performed, predicted
 from tests.support import until
@@ -27,9 +26,8 @@ class Player(RuleBasedStateMachine):
         """The store belongs to the loop, which runs in another thread."""
         super().__init__()
         self._loop, self.world = loop, world
-        # What the database says, and what it said before the newest step, by the names of the sessions.
+        # What the database says, by the names of the sessions.
         self.now: dict[str, Reading] = {}
-        self.before: dict[str, Reading] = {}
 
     @property
     def model(self) -> Model:
@@ -49,14 +47,11 @@ class Player(RuleBasedStateMachine):
         assert self.now == predictions(self.model), ops
 
     def look(self) -> None:
-        self.before, self.now = self.now, self.run(self._read())
+        self.now = self.run(self._read())
 
     async def _read(self) -> dict[str, Reading]:
         async with self.world.store.database.connection() as connection:
             return await readings(connection, self.world)
-
-    def rehearse(self) -> list[object]:
-        return self.run(rehearse(self.world))
 
     def race(self, session: str, first: Op, second: Op, in_line: bool) -> None:
         """Both at once, or in line for the session's row: it is as if one had come after the other. How it

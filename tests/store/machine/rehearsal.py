@@ -5,27 +5,25 @@ from dataclasses import replace
 
 from agent_service.store.leases import Leases
 from tests.store.machine.model import Model
-from tests.store.machine.replicas import Claim, FailExhausted, Way
+from tests.store.machine.replicas import Claim, FailExhausted, Register, Way
 from tests.store.machine.world import OneConnection, Op, World, performed, predicted
-
-# A replica that does nothing else.
-PROBE = "probe"
 
 
 def takeovers(replica: str) -> tuple[Op, ...]:
-    """As a poll does, without what the replica has already."""
-    return *(Claim(replica, way) for way in (Way.DUE, Way.FROM_DEAD, Way.SUSPECTS)), FailExhausted()
+    """By a new replica, as a poll does them."""
+    claims = (Claim(replica, way) for way in (Way.DUE, Way.FROM_DEAD, Way.SUSPECTS))
+    return Register(replica), *claims, FailExhausted()
 
 
 async def rehearse(world: World) -> list[object]:
     """What each takeover comes to."""
     async with world.store.database.connection() as connection:
-        store = replace(world.store, leases=Leases(OneConnection(connection)))
-        stage = replace(world, doors=(store, store))
+        alone = OneConnection(connection)
+        store = replace(world.store, database=alone, leases=Leases(alone))
         transaction = connection.transaction()
         await transaction.start()
         try:
-            return [await performed(op, stage) for op in takeovers(PROBE)]
+            return [await performed(op, replace(world, doors=(store, store))) for op in takeovers("probe")]
         finally:
             await transaction.rollback()
 
@@ -33,4 +31,4 @@ async def rehearse(world: World) -> list[object]:
 def foreseen(model: Model, told: Sequence[object]) -> list[object]:
     """What each must come to."""
     model = model.copy()
-    return [predicted(op, model, one) for op, one in zip(takeovers(PROBE), told, strict=True)]
+    return [predicted(op, model, one) for op, one in zip(takeovers("probe"), told, strict=True)]

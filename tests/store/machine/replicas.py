@@ -1,13 +1,12 @@
 """What replicas do beside their work: leases, and the sessions that they take."""
 
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from agent_service.domain import Lease
-from agent_service.store.leases import register, renew
+from agent_service.store.leases import Leases, register, renew
 from tests.store.machine.model import SUSPECT_ATTEMPTS, Hand, Key, Model, Replica
-from tests.store.machine.world import HOUR, World, replica_id
+from tests.store.machine.world import HOUR, OneConnection, World, replica_id
 
 LEASE_HOURS = 4
 # More than there are sessions.
@@ -96,21 +95,26 @@ class Claim:
     running: tuple[Key, ...] = ()
 
     async def perform(self, world: World) -> object:
-        leases, replica = world.store.leases, replica_id(self.replica)
-
-        async def own() -> list[Lease]:
-            former = replica_id(self.former) if self.former else None
-            running = [world.lease(key) for key in self.running]
-            return await leases.claim_own(replica, running, LIMIT, former)
-
-        claims: Mapping[Way, Callable[[], Awaitable[list[Lease]]]] = {
-            Way.DUE: lambda: leases.claim_due(replica, LIMIT),
-            Way.FROM_DEAD: lambda: leases.claim_from_dead(replica, LIMIT),
-            Way.SUSPECTS: lambda: leases.claim_suspects(replica, LIMIT),
-            Way.OWN: own,
-        }
+        async with world.store.database.connection() as connection:
+            # What is taken at random is the same each time.
+            await connection.execute("SELECT setseed(0)")
+            leases = await self._claim(world, Leases(OneConnection(connection)))
         names = {session_id: name for name, session_id in world.session_ids.items()}
-        return sorted((names[lease.session_id], lease.epoch) for lease in await claims[self.way]())
+        return sorted((names[lease.session_id], lease.epoch) for lease in leases)
+
+    async def _claim(self, world: World, leases: Leases) -> list[Lease]:
+        replica = replica_id(self.replica)
+        match self.way:
+            case Way.DUE:
+                return await leases.claim_due(replica, LIMIT)
+            case Way.FROM_DEAD:
+                return await leases.claim_from_dead(replica, LIMIT)
+            case Way.SUSPECTS:
+                return await leases.claim_suspects(replica, LIMIT)
+            case Way.OWN:
+                former = replica_id(self.former) if self.former else None
+                running = [world.lease(key) for key in self.running]
+                return await leases.claim_own(replica, running, LIMIT, former)
 
     def predict(self, model: Model, told: object) -> object:
         taken = {name for name, _ in told} if isinstance(told, list) else set()

@@ -11,7 +11,6 @@ from agent_service.domain import RoundFailure
 from tests.store.machine.holding import FailRequest, FailRound, Look, Park, Release, See, SetAside, StartTools
 from tests.store.machine.model import Config, Key, Model, Post, Session, Stage
 from tests.store.machine.outside import Cancel, Create, Deposits, End, PassTime, Pause, Resume, Sweep, Update
-from tests.store.machine.rehearsal import PROBE
 from tests.store.machine.replicas import Claim, GiveBack, Register, Renew, SignOff, Way
 from tests.store.machine.turns import Answer, Compact, EnterSafePoint, Reply, Respond, Speak, covered
 from tests.store.machine.world import Op
@@ -42,16 +41,16 @@ def grown(model: Model) -> list[str]:
 
 def newest(model: Model) -> list[str]:
     """The newest, which may have gone by now."""
-    return [name for name in model.replicas if name != PROBE][-MAX_REPLICAS - 1 :]
+    return list(model.replicas)[-MAX_REPLICAS - 1 :]
 
 
-def living(model: Model) -> list[str]:
-    return [name for name in model.living if name != PROBE]
+def new_replica(model: Model) -> str:
+    return f"r{len(model.replicas)}"
 
 
 def holders(model: Model) -> list[str]:
-    """Those of the living who would leave a session behind."""
-    return [name for name in living(model) if any(s.owner == name for s in model.live)]
+    """Those living who would leave a session behind."""
+    return [name for name in model.living if any(s.owner == name for s in model.live)]
 
 
 def hands(
@@ -136,14 +135,14 @@ def passing_time(model: Model) -> Ops:
 
 def leases(model: Model) -> Ops:
     kept = [kind(name) for kind, name in product((Renew, Renew, SignOff, GiveBack), newest(model))]
-    name = f"r{len(model.replicas)}"
+    name = new_replica(model)
     new = [Register(name), Register(name), Register(name, takes=False)]
-    return kept + (new if len(living(model)) < MAX_REPLICAS else [])
+    return kept + (new if len(model.living) < MAX_REPLICAS else [])
 
 
 def claims(model: Model) -> Ops:
-    after_lapse = [Claim(new, Way.OWN, old) for new, old in product(living(model), newest(model))]
-    known = [own_claim(model, name) for name in living(model)]
+    after_lapse = [Claim(new, Way.OWN, old) for new, old in product(model.living, newest(model))]
+    known = [own_claim(model, name) for name in model.living]
     return [Claim(name, way) for name, way in product(newest(model), Way)] + after_lapse + known
 
 
@@ -159,8 +158,8 @@ def own_claim(model: Model, replica: str) -> Claim:
 
 def takings(model: Model) -> Ops:
     """Claims that find something."""
-    own = [claim for name in living(model) if (claim := own_claim(model, name)).candidates(model)]
-    found = [Claim(name, way) for name, way in product(living(model), Way) if way is not Way.OWN]
+    own = [claim for name in model.living if (claim := own_claim(model, name)).candidates(model)]
+    found = [Claim(name, way) for name, way in product(model.living, Way) if way is not Way.OWN]
     return own + [claim for claim in found if claim.candidates(model)]
 
 

@@ -3,6 +3,7 @@
 It knows only what it knew when it last wrote: one whose lease was lost meanwhile goes on in good faith.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.errors import LeaseLost
-from agent_service.store.safe_points import Admission, SafePoint, Wait
+from agent_service.store.held import Admission
+from agent_service.store.safe_points import SafePoint, Wait
 from agent_service.store.transcript import Compaction
 from tests.store.machine.model import (
     ALL_MODES,
@@ -189,7 +191,7 @@ def _told(point: SafePoint | None) -> object:
     return point.place, rows, point.revision, point.interrupted
 
 
-class _Appends:
+class _Appends(ABC):
     """Writes rows, and what goes with them. One that does so twice has not heard of the first time."""
 
     key: Key
@@ -209,11 +211,11 @@ class _Appends:
         self.written(model, hand, session)
         return "written once" if self.twice else None
 
-    async def write(self, world: World, hand: Hand) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def write(self, world: World, hand: Hand) -> None: ...
 
-    def written(self, model: Model, hand: Hand, session: Session) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def written(self, model: Model, hand: Hand, session: Session) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -324,12 +326,9 @@ class Compact(_Appends):
 
     def written(self, model: Model, hand: Hand, session: Session) -> None:
         covers, last = covered(session), last_reply(session)
-        at = {"turn": last.turn, "round": last.round}
-        session.append(f"summary {covers}", "summary", event="compacted", covers=covers, **at)
+        at = {"turn": last.turn, "round": last.round, "covers": covers}
         handled = sum(m.type == "system" for m in session.transcript[:covers])
-        session.events[-1] = type(session.events[-1])(
-            "compacted", f"summary {covers}", {"handled_interrupts": handled}
-        )
+        session.append(f"summary {covers}", "summary", "compacted", {"handled_interrupts": handled}, **at)
         session.spend()
         model.goes_on(hand, hand.stage)
 
