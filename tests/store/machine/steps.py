@@ -1,7 +1,7 @@
 """What may happen next, by what the model says. What is in a list more than once happens more often."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TypeAlias
 
@@ -70,22 +70,22 @@ class Wish:
     """A post, before it is known to which session: a new one, or one like another before it, with other words
     or the same."""
 
-    session: int
+    # None: to one that is not there.
+    session: int | None
     source: str
     delivery: str
     key: str
-    hours: int | None
+    hours: int | None = None
     like: int | None = None
     text: str = "Look north."
 
     def post(self, model: Model, number: int) -> Post:
+        if self.session is None:
+            return Post("nobody", self.source, "", self.text)
         session = model.live[self.session % len(model.live)]
         known = [m.post for m in session.messages.values() if m.post]
         if self.like is not None and known:
-            post = known[self.like % len(known)]
-            return Post(
-                post.session, post.source, post.request_id, self.text, post.delivery, post.key, post.expires
-            )
+            return replace(known[self.like % len(known)], text=self.text)
         expires = None if self.hours is None else model.clock + self.hours
         request_id = f"{session.revision}.{number}"
         return Post(session.name, self.source, request_id, self.text, self.delivery, self.key, expires)
@@ -93,7 +93,7 @@ class Wish:
 
 WISHES = st.builds(
     Wish,
-    st.integers(0, MAX_SESSIONS - 1),
+    st.sampled_from([None, *range(8)]),
     st.sampled_from(SOURCES),
     st.sampled_from(MODES),
     st.sampled_from(KEYS),
@@ -104,7 +104,7 @@ WISHES = st.builds(
 
 
 def creations(model: Model) -> Ops:
-    if len(model.live) == MAX_SESSIONS:
+    if sum(session.state != "ended" for session in model.live) == MAX_SESSIONS:
         return []
     return [Create(f"s{len(model.sessions)}", config) for config in CONFIGS]
 
@@ -121,7 +121,7 @@ def changes(model: Model) -> Ops:
 def stops(model: Model) -> Ops:
     """Mostly what makes a difference, and seldom for good."""
     active = [Pause(session.name) for session in model.live if session.state == "active"]
-    stopped = [Resume(session.name) for session in model.live if session.state != "active"]
+    stopped = [Resume(session.name) for session in model.live if session.state in ("paused", "failed")]
     any_of_them = [kind(name) for kind, name in product((Pause, Resume), sessions(model))]
     return [*active, *stopped * 6, *any_of_them, *map(End, grown(model))]
 
@@ -253,7 +253,7 @@ def replicas(model: Model) -> st.SearchStrategy[Op]:
 
 
 def deposits(model: Model) -> Ops:
-    wishes = [Wish(0, *how, None) for how in product(SOURCES, MODES, KEYS)]
+    wishes = [Wish(0, *how) for how in product(SOURCES, MODES, KEYS)]
     posts = [wish.post(model, number) for number, wish in enumerate(wishes)]
     known = [m.post for session in model.live for m in session.messages.values() if m.post]
     return [Deposits(door, (post,)) for door, post in product((0, 1), posts + known)]
