@@ -37,33 +37,46 @@ class Player(RuleBasedStateMachine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def does(self, *ops: Op) -> None:
-        """One after the other; who has taken a session reads it."""
+        """One after the other. Who has taken a session reads it."""
         for op in ops:
-            told = self.run(performed(op, self.world))
-            assert predicted(op, self.model, told) == told, op
-            for key in [key for key, hand in self.model.hands.items() if hand.stage is Stage.LOAD]:
-                self.does(Load(key))
-        self.look()
+            self._do(op)
+        for key in [key for key, hand in self.model.hands.items() if hand.stage is Stage.LOAD]:
+            self._do(Load(key))
+        self._look()
         assert self.now == predictions(self.model), ops
 
-    def look(self) -> None:
+    def _do(self, op: Op) -> None:
+        told = self.run(performed(op, self.world))
+        assert predicted(op, self.model, told) == told, op
+
+    def _look(self) -> None:
         self.now = self.run(self._read())
 
     async def _read(self) -> dict[str, Reading]:
         async with self.world.store.database.connection() as connection:
             return await readings(connection, self.world)
 
-    def race(self, session: str, first: Op, second: Op, in_line: bool) -> None:
-        """Both at once, or in line for the session's row: it is as if one had come after the other. How it
-        came out is not the same each time, so that the session is ended, and of no use for more."""
-        told = self.run(self._in_line(session, first, second) if in_line else self._together(first, second))
-        self.look()
-        outcomes = list(_serial(self.model, session, (first, second), told))
-        fitting = [model for model in outcomes if self.now == predictions(model)]
-        assert fitting, f"{first} and {second} were told {told}, which fits {len(outcomes)} outcomes"
-        self.world.model = fitting[0]
+    def in_line(self, session: str, first: Op, second: Op) -> None:
+        """Both wait for the session's row while somebody has it, and get it in this order."""
+        self._come_to_one_of_the_outcomes(
+            session, (first, second), self.run(self._in_line(session, first, second))
+        )
+
+    def at_once(self, session: str, first: Op, second: Op) -> None:
+        """How it came out is not the same each time, so that the session is ended, and of no use for more."""
+        told = self.run(self._together(first, second))
+        self._come_to_one_of_the_outcomes(session, (first, second), told)
         self.does(End(session))
         self.model.retire(session)
+
+    def _come_to_one_of_the_outcomes(self, session: str, ops: tuple[Op, Op], told: list[object]) -> None:
+        """It is as if one had come after the other."""
+        self._look()
+        outcomes = list(_serial(self.model, session, ops, told))
+        fitting = [model for model in outcomes if self.now == predictions(model)]
+        assert fitting, f"{ops} were told {told}, which fits {len(outcomes)} outcomes"
+        self.world.model = fitting[0]
+        self.does()
 
     async def _together(self, *ops: Op) -> list[object]:
         return await asyncio.gather(*(performed(op, self.world) for op in ops))
@@ -87,7 +100,7 @@ class Player(RuleBasedStateMachine):
 
 
 def predictions(model: Model) -> dict[str, Reading]:
-    return {name: expected(session) for name, session in model.sessions.items()}
+    return {session.name: expected(session) for session in model.live}
 
 
 def _serial(model: Model, session: str, ops: tuple[Op, Op], told: list[object]) -> Iterator[Model]:

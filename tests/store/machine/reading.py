@@ -9,13 +9,13 @@ from tests.store.machine.world import HOUR, World, replica_id
 
 _SESSIONS = """
 SELECT *, due_at - clock_timestamp() AS due_in, not_before - clock_timestamp() AS not_before_in
-FROM sessions ORDER BY session_id"""
+FROM sessions WHERE session_id = ANY ($1) ORDER BY session_id"""
 
 _MESSAGES = """
 SELECT *, deadline - clock_timestamp() AS deadline_in, expire_time - clock_timestamp() AS expires_in
-FROM messages ORDER BY session_id, posted_revision"""
+FROM messages WHERE session_id = ANY ($1) ORDER BY session_id, posted_revision"""
 
-_EVENTS = "SELECT * FROM events ORDER BY session_id, revision"
+_EVENTS = "SELECT * FROM events WHERE session_id = ANY ($1) ORDER BY session_id, revision"
 
 # Of what events keep, what the model says too.
 _FACTS = ("turn", "round", "attempt", "state", "goal", "reason", "call_id", "handled_interrupts")
@@ -57,10 +57,11 @@ def expected(session: Session) -> Reading:
 
 
 async def readings(connection: Hot, world: World) -> dict[str, Reading]:
-    """Of every session, by its name."""
-    sessions = await connection.fetch(_SESSIONS)
-    messages = await connection.fetch(_MESSAGES)
-    events = await connection.fetch(_EVENTS)
+    """Of every session that is still of interest, by its name."""
+    live = [world.session_ids[session.name] for session in world.model.live]
+    sessions = await connection.fetch(_SESSIONS, live)
+    messages = await connection.fetch(_MESSAGES, live)
+    events = await connection.fetch(_EVENTS, live)
     clock = world.model.clock
     found = {}
     for row in sessions:

@@ -25,8 +25,8 @@ MAX_SESSIONS, MAX_REPLICAS = 3, 3
 GROWN_REVISION = 12
 
 # A mode and a cooldown; limits on rounds, turns and tokens.
-MODES_OF_SESSIONS = ((True, 0), (True, 0), (True, 1), (False, 0))
-LIMITS = (*[(0, 0, 0)] * 8, (1, 0, 0), (2, 0, 0), (0, 1, 0), (0, 0, 40))
+MODES_OF_SESSIONS = (*[(True, 0)] * 4, (True, 1), (False, 0))
+LIMITS = (*[(0, 0, 0)] * 12, (1, 0, 0), (2, 0, 0), (0, 1, 0), (0, 0, 40))
 CONFIGS = [Config(*mode, *limits) for mode, limits in product(MODES_OF_SESSIONS, LIMITS)]
 
 
@@ -37,6 +37,11 @@ def sessions(model: Model) -> list[str]:
 def grown(model: Model) -> list[str]:
     """Sessions to which enough has happened."""
     return [session.name for session in model.live if session.revision >= GROWN_REVISION]
+
+
+def at_work(model: Model) -> list[str]:
+    """Sessions at which workers are, or believe that they are."""
+    return sorted({hand.session for hand in model.hands.values()})
 
 
 def newest(model: Model) -> list[str]:
@@ -109,6 +114,15 @@ def creations(model: Model) -> Ops:
     return [Create(f"s{len(model.sessions)}", config) for config in CONFIGS]
 
 
+def deposits(model: Model) -> Ops:
+    """Of one new post, or of one that is known."""
+    if not model.live:
+        return []
+    new = [Wish(0, *how).post(model, n) for n, how in enumerate(product(SOURCES, MODES, KEYS))]
+    known = [m.post for session in model.live for m in session.messages.values() if m.post]
+    return [Deposits(door, (post,)) for door, post in product((0, 1), new + known)]
+
+
 def withdrawals(model: Model) -> Ops:
     posted = [m.post for session in model.live for m in session.messages.values() if m.post]
     return [*(Cancel(post.session, post.name) for post in posted), *[Sweep()] * len(posted)]
@@ -118,12 +132,15 @@ def changes(model: Model) -> Ops:
     return [Update(*change) for change in product(sessions(model), GOALS, CONFIGS)]
 
 
+def resumptions(model: Model) -> list[Op]:
+    return [Resume(session.name) for session in model.live if session.state in ("paused", "failed")]
+
+
 def stops(model: Model) -> Ops:
     """Mostly what makes a difference, and seldom for good."""
     active = [Pause(session.name) for session in model.live if session.state == "active"]
-    stopped = [Resume(session.name) for session in model.live if session.state in ("paused", "failed")]
     any_of_them = [kind(name) for kind, name in product((Pause, Resume), sessions(model))]
-    return [*active, *stopped * 6, *any_of_them, *map(End, grown(model))]
+    return [*active, *resumptions(model) * 6, *any_of_them, *map(End, grown(model))]
 
 
 def passing_time(model: Model) -> Ops:
@@ -157,7 +174,9 @@ def own_claim(model: Model, replica: str) -> Claim:
 
 
 def takings(model: Model) -> Ops:
-    """Claims that find something."""
+    """Claims that find something; where nobody lives who could, somebody comes."""
+    if not model.living:
+        return [Register(new_replica(model))]
     own = [claim for name in model.living if (claim := own_claim(model, name)).candidates(model)]
     found = [Claim(name, way) for name, way in product(model.living, Way) if way is not Way.OWN]
     return own + [claim for claim in found if claim.candidates(model)]
@@ -229,48 +248,58 @@ def looks(model: Model) -> Ops:
 
 GOES_ON = (takings, safe_points, words, replies, tool_runs, parkings)
 WORK = (*GOES_ON * 8, compactions, compactions, failures, releases, looks)
+OUTSIDE = (deposits, deposits, deposits, withdrawals, changes, stops, claims)
 
 
-def work(model: Model) -> Sequence[Ops]:
-    """What workers may do, by its kinds."""
-    return [ops for of in WORK if (ops := of(model))]
+def kinds(model: Model, *found: Callable[[Model], Ops]) -> list[Ops]:
+    """Those of which some is possible."""
+    return [ops for of in found if (ops := of(model))]
 
 
-# ---- all together
+def work(model: Model) -> list[Ops]:
+    return kinds(model, *WORK) or kinds(model, resumptions, deposits, creations, passing_time)
 
 
-def drawn(model: Model, *kinds: Callable[[Model], Ops]) -> st.SearchStrategy[Op]:
-    """Of one of these kinds, of which some is possible."""
-    return st.sampled_from([ops for of in kinds if (ops := of(model))]).flatmap(st.sampled_from)
+def picked(kinds: Sequence[Ops], choice: int) -> Op:
+    rest, kind = divmod(choice, len(kinds))
+    return kinds[kind][rest % len(kinds[kind])]
+
+
+def drawn(kinds: Sequence[Ops]) -> st.SearchStrategy[Op]:
+    return st.sampled_from(kinds).flatmap(st.sampled_from)
 
 
 def clients(model: Model) -> st.SearchStrategy[Op]:
-    return drawn(model, creations, withdrawals, withdrawals, changes, stops, stops)
+    return drawn(kinds(model, creations, withdrawals, withdrawals, changes, stops, stops))
 
 
 def replicas(model: Model) -> st.SearchStrategy[Op]:
-    return drawn(model, leases, claims, passing_time)
+    return drawn(kinds(model, leases, claims, passing_time))
 
 
-def deposits(model: Model) -> Ops:
-    wishes = [Wish(0, *how) for how in product(SOURCES, MODES, KEYS)]
-    posts = [wish.post(model, number) for number, wish in enumerate(wishes)]
-    known = [m.post for session in model.live for m in session.messages.values() if m.post]
-    return [Deposits(door, (post,)) for door, post in product((0, 1), posts + known)]
+@dataclass(frozen=True)
+class Meeting:
+    """Of a worker with somebody else, before it is known at which session."""
 
+    session: int
+    worker: int
+    other: int
+    worker_first: bool
 
-OUTSIDE = (deposits, deposits, withdrawals, changes, stops, claims)
-
-
-def pairs(model: Model) -> st.SearchStrategy[tuple[str, Op, Op]]:
-    """Of different people, about one session."""
-
-    def pair(name: str) -> st.SearchStrategy[tuple[str, Op, Op]]:
+    def ops(self, model: Model, names: Sequence[str]) -> tuple[str, Op, Op] | None:
+        """None where the two cannot meet."""
+        name = names[self.session % len(names)]
         alone = model.only(name)
-        one = drawn(alone, *WORK, *OUTSIDE * 2)
-        return st.tuples(st.just(name), one, one).filter(lambda drawn: _may_meet(model, *drawn[1:]))
+        worker = picked(kinds(alone, *WORK, claims), self.worker)
+        other = picked(kinds(alone, *OUTSIDE, *GOES_ON), self.other)
+        if not _may_meet(model, worker, other):
+            return None
+        return (name, worker, other) if self.worker_first else (name, other, worker)
 
-    return st.sampled_from(grown(model)).flatmap(pair)
+
+MEETINGS = st.builds(
+    Meeting, st.integers(0, 7), st.integers(0, 10_000), st.integers(0, 10_000), st.booleans()
+)
 
 
 def _may_meet(model: Model, first: Op, second: Op) -> bool:
