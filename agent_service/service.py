@@ -32,6 +32,7 @@ from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases
 from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.peers import Peers
+from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
@@ -158,6 +159,7 @@ def _dispatcher(parts: _Parts, keeper: LeaseKeeper) -> Dispatcher:
     agent = Agent.of(
         Transcript(database, wakeups),
         safe_points,
+        Room(database, wakeups),
         parts.models.named,
         parts.profiles,
         parts.toolbox,

@@ -25,6 +25,7 @@ from agent_service.store.database import Database, open_database
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases
 from agent_service.store.model_profiles import ModelProfiles
+from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
@@ -72,6 +73,7 @@ def agent(
     return Agent.of(
         Transcript(database, wakeups),
         safe_points,
+        Room(database, wakeups),
         lambda name: model,
         Profiles(lambda name: model, ModelProfiles(database)),
         Toolbox(builtin_tools(), max_output_bytes=1024, timeout_seconds=60),

@@ -41,6 +41,7 @@ from agent_service.store.deposits import Deposits
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases, register
 from agent_service.store.model_profiles import ModelProfiles
+from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoints
 from agent_service.store.servers import Own
 from agent_service.store.sessions import Sessions
@@ -78,6 +79,7 @@ class Store:
     interrupts: Interrupts
     transcript: Transcript
     safe_points: SafePoints
+    room: Room
     leases: Leases
     streams: Streams
     model_profiles: ModelProfiles
@@ -177,6 +179,7 @@ async def open_store(database: Database, limits: Limits = LIMITS) -> AsyncIterat
             Interrupts(database, wakeups),
             Transcript(database, wakeups),
             SafePoints(database, wakeups, render_version=1),
+            Room(database, wakeups),
             Leases(database),
             Streams(database),
             ModelProfiles(database),

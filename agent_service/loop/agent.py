@@ -24,6 +24,7 @@ from agent_service.domain import (
     ToolCall,
     ToolResponse,
     Usage,
+    cut,
 )
 from agent_service.errors import LeaseLost, Unavailable
 from agent_service.loop import prompt
@@ -36,6 +37,7 @@ from agent_service.loop.spread import Spread
 from agent_service.loop.tool_run import ToolRun
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply
+from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoint, SafePoints, Wait
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Toolbox
@@ -44,6 +46,11 @@ from agent_service.wakeups import Wakeups
 _log = structlog.get_logger(__name__)
 
 _NO_USAGE = Usage()
+# So many attempts at a round, of which the last was too long with nothing left to leave out, are enough.
+MAX_OVERFLOWS = 5
+NO_ROOM = """\
+nothing is left that could be left out, and the model's context is still too short: {detail}; give the model \
+a longer one, or the session another model, a shorter goal or fewer tools, and resume it"""
 _MAX_PAUSE_SECONDS = 60.0
 # A server may ask for more patience, but not for an agent that nobody can reach.
 _MAX_RETRY_AFTER_SECONDS = 600.0
@@ -62,6 +69,7 @@ class Agent:
 
     transcript: Transcript
     safe_points: SafePoints
+    room: Room
     asker: Asker
     compactor: Compactor
     refusals: Refusals
@@ -78,6 +86,7 @@ class Agent:
         cls,
         transcript: Transcript,
         safe_points: SafePoints,
+        room: Room,
         model: Callable[[str], Model],
         profiles: Profiles,
         toolbox: Toolbox,
@@ -87,12 +96,12 @@ class Agent:
         stopping: asyncio.Event,
     ) -> "Agent":
         """An agent of these parts. `model` gives the model of a name, or raises ConfigNotFound."""
-        asker = Asker(transcript, model, wakeups, interruption)
+        asker = Asker(transcript, room, model, wakeups, interruption)
         tool_run = ToolRun(transcript, safe_points, toolbox, wakeups, interruption)
         compactor = Compactor(transcript, asker)
-        refusals = Refusals(transcript, asker, compactor, profiles)
+        refusals = Refusals(transcript, room, asker, compactor, profiles)
         return cls(
-            *(transcript, safe_points, asker, compactor, refusals, tool_run),
+            *(transcript, safe_points, room, asker, compactor, refusals, tool_run),
             *(profiles, toolbox, spread, stopping),
         )
 
@@ -200,7 +209,7 @@ class Agent:
         if not work.config.disable_inner_voice:
             await self.compactor.keep_room(work)
             reply = await self._ask(work, Speaker.INNER_VOICE, self._begin_voice_again)
-            words, usage = reply.text.strip(), reply.usage
+            words, usage = cut(reply.text.strip(), work.window.summary_bytes), reply.usage
         row = NewMessage(MessageType.USER, Text(words or prompt.EMPTY_ANSWER), INNER_VOICE_SOURCE)
         work.append(await self.transcript.append(work.lease, work.next_position, work.place, [row], usage))
 
@@ -276,6 +285,10 @@ class Agent:
             reason=error.reason.value,
             detail=error.detail,
         )
+        if error.reason is RoundFailure.CONTEXT_OVERFLOW and work.place.attempt >= MAX_OVERFLOWS:
+            await self.transcript.fail_request(work.lease, work.place, error.reason, error.detail, _NO_USAGE)
+            await self.room.give_up(work.lease, NO_ROOM.format(detail=error.detail))
+            return
         pause = _pause_seconds(work.place.attempt, error)
         await self.transcript.fail_round(work.lease, work.place, error.reason, error.detail, pause)
 

@@ -11,9 +11,10 @@ from agent_service.loop import prompt
 from agent_service.loop.conversation import voice_messages
 from agent_service.loop.deltas import Deltas
 from agent_service.loop.interruption import Interrupted, Interruption, to_its_end
-from agent_service.loop.window import UNKNOWN, Window, tokens
+from agent_service.loop.window import Window, size
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply, ReplyFold, Request
+from agent_service.store.room import Room
 from agent_service.store.transcript import Transcript
 from agent_service.wakeups import Wakeups
 
@@ -24,6 +25,7 @@ class Asker:
     ours, and Unavailable where nobody knows what was written."""
 
     transcript: Transcript
+    room: Room
     # The model of a name. Raises ConfigNotFound.
     model: Callable[[str], Model]
     wakeups: Wakeups
@@ -34,9 +36,9 @@ class Asker:
         try:
             models = [self.model(name) for name in work.models]
         except ConfigNotFound:
-            return UNKNOWN
+            return replace(work.window, tokens=None)
         known = await asyncio.gather(*(model.context_window() for model in models))
-        return Window(min((tokens for tokens in known if tokens), default=None))
+        return replace(work.window, tokens=min((tokens for tokens in known if tokens), default=None))
 
     async def reply(self, work: Work, speaker: Speaker) -> Reply:
         """Ask the agent's model, or its inner voice. An interrupt with immediate delivery cancels the
@@ -45,12 +47,18 @@ class Asker:
         heeded = None if work.interrupted else work.revision
         try:
             async with self.interruption.of(work.lease, heeded):
-                return await self._stream(work, speaker, request, fold)
+                await self._stream(work, speaker, request, fold)
         except Interrupted:
             why = "an interrupt with immediate delivery"
-            cost = _estimate(request, fold)
+            cost = _estimate(work.window, request, fold)
             await self.transcript.fail_request(work.lease, work.place, RoundFailure.INTERRUPTED, why, cost)
             raise
+        except ModelError as error:
+            if error.reason is RoundFailure.CONTEXT_OVERFLOW:
+                await self._learn(work, request, fold, work.window.refused(_size(request)))
+            raise
+        await self._learn(work, request, fold, Window(work.window.tokens))
+        return _counted(work.window, fold, request)
 
     async def summary(self, work: Work, request: Request) -> Reply:
         """Ask the agent's model for a summary. Nobody watches, no interrupt cancels it, and it sees nothing:
@@ -62,7 +70,7 @@ class Asker:
         ):
             async for chunk in chunks:
                 fold.add(chunk)
-        return _counted(fold, request)
+        return _counted(work.window, fold, request)
 
     async def takes(self, work: Work, speaker: Speaker, rows: Sequence[Message]) -> bool:
         """Whether the server takes the speaker's request with no more than these rows."""
@@ -79,7 +87,7 @@ class Asker:
             pass
         return False
 
-    async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> Reply:
+    async def _stream(self, work: Work, speaker: Speaker, request: Request, fold: ReplyFold) -> None:
         """Show a model's words as they come. What the agent's request contains is seen at the first chunk of
         the reply, which is committed before anything of the answer is."""
         shown = bool(work.unseen) and speaker is Speaker.ASSISTANT
@@ -93,7 +101,14 @@ class Asker:
                     self.wakeups.say(work.lease.session_id, delta)
         if shown and work.unseen:
             raise ModelError(RoundFailure.BAD_REPLY, "the model's reply was empty")
-        return _counted(fold, request)
+
+    async def _learn(self, work: Work, request: Request, fold: ReplyFold, window: Window) -> None:
+        """Go on with the window as the server's count of the request shows it, or else as given."""
+        if counted := fold.usage.input_tokens:
+            window = window.counted(_size(request), counted)
+        if window != work.window:
+            await self.room.learn(work.lease, window.bytes_per_token)
+            work.window = window
 
     async def _see(self, work: Work) -> None:
         await self.transcript.see(work.lease, work.unseen)
@@ -114,15 +129,19 @@ def _request(work: Work, speaker: Speaker, rows: Sequence[Message]) -> Request:
     return Request(voice_messages(work.voice_profile, told, prompt.OPENING_LINE, tag, rows))
 
 
-def _counted(fold: ReplyFold, request: Request) -> Reply:
+def _counted(window: Window, fold: ReplyFold, request: Request) -> Reply:
     """The reply with what it has cost, by estimate where the server counts nothing."""
     reply = fold.reply()
     counted = reply.usage.input_tokens or reply.usage.output_tokens
-    usage = reply.usage if counted else _estimate(request, fold)
+    usage = reply.usage if counted else _estimate(window, request, fold)
     return replace(reply, usage=replace(usage, model_requests=1))
 
 
-def _estimate(request: Request, fold: ReplyFold) -> Usage:
+def _estimate(window: Window, request: Request, fold: ReplyFold) -> Usage:
     """What a request may have cost that nobody has counted."""
-    asked = sum(tokens(str(message.get("content", ""))) for message in request.messages)
-    return Usage(input_tokens=asked, output_tokens=tokens("".join(fold.text + fold.reasoning)))
+    said = size("".join(fold.text + fold.reasoning))
+    return Usage(input_tokens=window.count(_size(request)), output_tokens=window.count(said))
+
+
+def _size(request: Request) -> int:
+    return sum(size(str(part)) for part in (*request.messages, *request.tools))

@@ -27,7 +27,7 @@ from agent_service.loop import prompt
 from agent_service.loop.asker import Asker
 from agent_service.loop.conversation import agent_messages, words
 from agent_service.loop.placement import placed
-from agent_service.loop.window import tokens
+from agent_service.loop.window import size
 from agent_service.loop.work import REPLY_TYPES, Work
 from agent_service.model import ModelError, Reply, Request
 from agent_service.store.transcript import Compaction, Transcript
@@ -54,7 +54,7 @@ class Compactor:
         count = covered_rows(work.rows)
         # What an earlier summary says is said again.
         won = [row for row in work.rows[:count] if row.type is not MessageType.SUMMARY]
-        if _size(won, work.frame_tag) < work.window.tokens * LEAST_GAIN:
+        if _size(won, work.frame_tag) < work.window.bytes * LEAST_GAIN:
             return
         try:
             reply = await self._summary(work, work.rows[:count])
@@ -147,14 +147,14 @@ def covered_rows(rows: Sequence[Message], keep_reply: bool = True) -> int:
     return 0 if only_a_summary else count
 
 
-def newest(rows: Sequence[Message], max_tokens: int, tag: str) -> Sequence[Message]:
+def newest(rows: Sequence[Message], max_bytes: int, tag: str) -> Sequence[Message]:
     """The last of the rows that fit, from a boundary on: no response without its call. An earlier summary
     stays with them: nothing else tells of what it covers."""
     summary = [row for row in rows[:1] if row.type is MessageType.SUMMARY]
-    size, start = _size(summary, tag), len(rows)
+    taken, start = _size(summary, tag), len(rows)
     for n in reversed(range(len(summary), len(rows))):
-        size += _size(rows[n : n + 1], tag)
-        if size > max_tokens:
+        taken += _size(rows[n : n + 1], tag)
+        if taken > max_bytes:
             break
         if rows[n].type is not MessageType.TOOL_RESPONSE and not (n and _of_one_reply(rows[n - 1], rows[n])):
             start = n
@@ -184,18 +184,18 @@ def noted(rows: Sequence[Message], max_bytes: int) -> list[str]:
 
 def newest_notes(notes: Sequence[str], max_bytes: int) -> tuple[str, ...]:
     """The last of the notes that fit."""
-    size, kept = 0, len(notes)
+    taken, kept = 0, len(notes)
     for note in reversed(notes):
-        size += len(note.encode(errors="replace"))
-        if size > max_bytes:
+        taken += size(note)
+        if taken > max_bytes:
             break
         kept -= 1
     return tuple(notes[kept:])
 
 
 def _size(rows: Sequence[Message], tag: str) -> int:
-    """About how many tokens the rows add to a request."""
-    return sum(tokens(words(row, tag)) for row in rows)
+    """How many bytes the rows add to a request."""
+    return sum(size(words(row, tag)) for row in rows)
 
 
 def _of_one_reply(row: Message, other: Message) -> bool:

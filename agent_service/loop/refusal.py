@@ -9,15 +9,18 @@ from agent_service.loop.compaction import Compactor, covered_rows
 from agent_service.loop.profiles import Profiles
 from agent_service.loop.work import Work
 from agent_service.model import ModelError
+from agent_service.store.room import Room
 from agent_service.store.transcript import Transcript
 
 STEPPED_DOWN = "interrupts are refused as {}, and are placed as {} from now on"
+SHORTENED = "interrupts that are too long together are shown shorter from now on"
 OLD_ROWS = "interrupts are refused that were taken before, and give way to a summary"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
     transcript: Transcript
+    room: Room
     asker: Asker
     compactor: Compactor
     profiles: Profiles
@@ -26,7 +29,7 @@ class Refusals:
         """Change what a request was refused for, and tell of it: the next one differs. False where nobody
         knows what that is, or it cannot be changed."""
         if refused.reason is RoundFailure.CONTEXT_OVERFLOW:
-            return await self.compactor.make_room(work, refused)
+            return await self.compactor.make_room(work, refused) or await self._shorten(work, refused)
         if not refused.blames_request or self.profiles.is_fixed(work.model(speaker)):
             return False
         new, old = _placeable(work, speaker), _coverable(work)
@@ -39,6 +42,22 @@ class Refusals:
         if new and set(old).difference(new) and await self._is_for({*new, *old}, work, speaker):
             return await self._step_down(work, speaker, refused)
         return False
+
+    async def _shorten(self, work: Work, refused: ModelError) -> bool:
+        """Show less of what was delivered and no model has seen. False where that makes nothing shorter."""
+        unseen = [
+            row.content
+            for row in work.rows
+            if row.message_id in work.unseen and isinstance(row.content, Interrupt)
+        ]
+        shortened = work.window.shortened(unseen, work.frame_tag)
+        if not shortened:
+            return False
+        await self.room.show_less(work.lease, shortened)
+        work.show_less(shortened)
+        detail = f"{SHORTENED}: {refused.detail}"
+        await self.transcript.fail_request(work.lease, work.place, refused.reason, detail, Usage())
+        return True
 
     async def _is_for(self, rows: Collection[MessageId], work: Work, speaker: Speaker) -> bool:
         """Whether the server takes the request without these rows, and not with them: it is asked for both,

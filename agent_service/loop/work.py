@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from agent_service.domain import (
     UNDECIDED,
+    Content,
     Interrupt,
     JsonObject,
     Lease,
@@ -28,7 +29,7 @@ from agent_service.loop import conversation
 from agent_service.loop.frame import harmless_json
 from agent_service.loop.placement import placed
 from agent_service.loop.prompt import system_prompt
-from agent_service.loop.window import UNKNOWN, Window, tokens
+from agent_service.loop.window import UNKNOWN, Window, size
 from agent_service.model import ToolSpec
 from agent_service.store.safe_points import SafePoint
 from agent_service.store.transcript import Snapshot
@@ -89,6 +90,7 @@ class Work:
                 for row in snapshot.rows
                 if isinstance(row.content, Interrupt) and row.content.seen is None
             ],
+            window=Window(None, snapshot.bytes_per_token),
         )
 
     @property
@@ -205,9 +207,11 @@ class Work:
         """How many tokens the next request would have, without what is delivered before it."""
         if not self.context_tokens:
             specs = self.terms.tool_specs_json if self.terms else ""
-            return tokens(json.dumps(self.messages(), ensure_ascii=False) + specs)
+            return self.window.count(size(json.dumps(self.messages(), ensure_ascii=False) + specs))
         newer = takewhile(lambda row: row.type not in REPLY_TYPES, reversed(self.rows))
-        return self.context_tokens + sum(tokens(conversation.words(row, self.frame_tag)) for row in newer)
+        return self.context_tokens + sum(
+            self.window.count(size(conversation.words(row, self.frame_tag))) for row in newer
+        )
 
     def messages(self) -> list[JsonObject]:
         return self.messages_of(self.rows)
@@ -237,6 +241,11 @@ class Work:
         self.rows = [
             placed(row, self.profile.placement) if row.message_id in unseen else row for row in self.rows
         ]
+
+    def show_less(self, shortened: Iterable[Interrupt]) -> None:
+        """Go on with these interrupts as they are shown now."""
+        shown: dict[MessageId, Content] = {one.interrupt_id: one for one in shortened}
+        self.rows = [replace(row, content=shown.get(row.message_id, row.content)) for row in self.rows]
 
     def compact(self, summary: Message, count: int, terms: Terms) -> None:
         """Let a summary stand for the first so many rows."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -80,6 +81,8 @@ sessions = Table(
     _count("tokens_from", BigInteger),
     # The last request of the agent with its reply, as the server counted it; 0 where it did not.
     _count("context_tokens"),
+    # By which what nobody has counted is estimated, less where tokens are found to be shorter.
+    Column("bytes_per_token", Double, nullable=False, server_default=text("3")),
     # When work goes on by itself (NULL: never), and before when it must not (back-off).
     _time("due_at"),
     _time("not_before"),

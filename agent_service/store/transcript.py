@@ -44,7 +44,7 @@ from agent_service.wakeups import Wakeups
 
 _LOAD_SESSION = f"""
 SELECT {SESSION_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, round, attempt, interrupted, next_position,
-       context_tokens
+       context_tokens, bytes_per_token
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2"""
 
 # The newest summary stands for everything up to the position it names, and is read before what follows.
@@ -226,6 +226,7 @@ class Snapshot:
     interrupted: bool
     next_position: int
     context_tokens: int
+    bytes_per_token: float
     rows: tuple[Message, ...]
 
 
@@ -271,6 +272,7 @@ class Transcript:
             get(row, "interrupted", bool),
             get(row, "next_position", int),
             get(row, "context_tokens", int),
+            get(row, "bytes_per_token", float),
             tuple(message(row) for row in rows),
         )
 

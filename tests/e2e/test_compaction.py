@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from agent_service.model import SUMMARY_MARK
 from spark.agent.v1.event_pb2 import ROUND_FAILURE_CONTEXT_OVERFLOW, Event
 from spark.agent.v1.interrupt_pb2 import INTERRUPT_STATE_PENDING, INTERRUPT_STATE_SEEN
 from spark.agent.v1.message_pb2 import MESSAGE_TYPE_SUMMARY, Message
+from spark.agent.v1.session_pb2 import SESSION_STATE_FAILED, Session
 from tests.conftest import Postgres
 from tests.e2e.client import Client, Door
 from tests.e2e.databases import new_database
@@ -23,12 +26,15 @@ LLAMA = Path(__file__).parent.parent / "servers" / "llama.py"
 # What the real server has room for, of which the system prompt takes a fifth.
 CONTEXT = 2048
 NUDGE = "Here is a nudge for you. "
+# Of such text a token has hardly more than a byte.
+FIGURES = " ".join(str(n * n) for n in range(1500))[:8000]
+FLOOD = 4
 LONG = "The watch is long, and the sea is calm. " * 50
 
 
 @asynccontextmanager
-async def llama_server() -> AsyncIterator[str]:
-    command = [sys.executable, str(LLAMA), "--context", str(CONTEXT)]
+async def llama_server(context: int = CONTEXT) -> AsyncIterator[str]:
+    command = [sys.executable, str(LLAMA), "--context", str(context)]
     process = await create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL)
     try:
         yield "http://" + (await process.stdout.readline()).decode().split()[1] + "/v1"
@@ -112,6 +118,50 @@ async def test_what_the_server_refuses_as_too_long_is_compacted_and_asked_again(
     failed = of_kind(events, "round_failed")
     assert {one.reason for one in failed} == {ROUND_FAILURE_CONTEXT_OVERFLOW}
     assert len(of_kind(events, "compacted")) == len(failed) >= 3
+
+
+@pytest.mark.parametrize(
+    ("context", "mode"),
+    [
+        (2048, "SESSION_MODE_AUTONOMOUS"),
+        (2048, "SESSION_MODE_ON_INTERRUPT"),
+        (4096, "SESSION_MODE_AUTONOMOUS"),
+    ],
+)
+async def test_long_interrupts_come_through_a_narrow_window_whose_tokens_are_short(
+    postgres: Postgres, client: Client, tmp_path: Path, context: int, mode: str
+) -> None:
+    async with llama_server(context) as url, agent_of(postgres, client, tmp_path, url) as agent:
+        events, _ = await flooded(agent, mode)
+    assert len(of_kind(events, "interrupt_delivered")) == len(of_kind(events, "interrupt_seen")) == FLOOD
+
+
+async def test_a_session_that_its_window_has_no_room_for_has_failed_and_says_why(
+    postgres: Postgres, client: Client, tmp_path: Path
+) -> None:
+    async with llama_server(1024) as url, agent_of(postgres, client, tmp_path, url) as agent:
+        events, session = await flooded(agent, "SESSION_MODE_ON_INTERRUPT")
+    assert session.state == SESSION_STATE_FAILED
+    assert session.state_reason.startswith("nothing is left that could be left out")
+    assert "the available context size (1024 tokens)" in session.state_reason
+    assert {one.reason for one in of_kind(events, "round_failed")} == {ROUND_FAILURE_CONTEXT_OVERFLOW}
+
+
+async def flooded(agent: Door, mode: str) -> tuple[list[Event], Session]:
+    """A session to which many long interrupts are posted at once, when it has seen them all or has failed."""
+    session_id = await create(agent, "Keep the lamp lit.", model="tiny", mode=mode)
+    deposits = [{"interrupt": nudge(session_id, NUDGE + FIGURES), "request_id": f"{n}"} for n in range(FLOOD)]
+    await agent.call("DepositInterrupts", deposits=deposits)
+    async with agent.stream("StreamTranscript", session_id=session_id) as stream:
+        await stream.until(has_seen_all_or_failed)
+    session = (await agent.call("GetSession", session_id=session_id)).session
+    return facts(stream.responses), session
+
+
+def has_seen_all_or_failed(responses) -> bool:
+    events = facts(responses)
+    states = [changed.session.state for changed in of_kind(events, "session_changed")]
+    return SESSION_STATE_FAILED in states or len(of_kind(events, "interrupt_seen")) == FLOOD
 
 
 async def test_a_nudge_posted_during_a_compaction_is_delivered_after_it_and_seen(

@@ -112,6 +112,7 @@ def agent(
     return Agent.of(
         store.transcript,
         store.safe_points,
+        store.room,
         lambda name: model,
         Profiles(lambda name: model, store.model_profiles),
         Toolbox([*builtin_tools(), *tools], max_output_bytes=1000, timeout_seconds=60),

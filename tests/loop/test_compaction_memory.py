@@ -50,7 +50,7 @@ async def test_of_many_the_newest_fifty_are_listed_and_the_others_counted_across
         for n in range(40, 70):
             await store.nudge(session_id, source=f"service:s{n}")
 
-    big, full, empty = 20_000, 15_000, works(EMPTY, LONG * 8)
+    big, full, empty = 40_000, 30_000, works(EMPTY, LONG * 8)
     script = [empty, [*works(full, LONG * 8), more], works(full, LONG * 8), works(full), says("Done.")]
     model = ScriptedModel(script, summaries=[says(f"Day {n}.") for n in range(9)], window=big)
     await run_turn(store, session_id, model)

@@ -6,7 +6,6 @@ import pytest
 
 from agent_service.domain import Delivery, InterruptState, JsonObject, RoundFailed, RoundFailure
 from agent_service.errors import ConfigNotFound
-from agent_service.loop.window import UNKNOWN
 from agent_service.model import ToolSpec
 from agent_service.tools import ToolContext, ToolOutcome, Traits
 from tests.loop.checks import rows
@@ -238,4 +237,4 @@ async def test_a_window_that_cannot_be_asked_for_is_unknown(store: Store) -> Non
         return model
 
     asker = replace(agent(store, model).asker, model=named)
-    assert await asker.window(work) is UNKNOWN
+    assert (await asker.window(work)).tokens is None

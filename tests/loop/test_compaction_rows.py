@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent_service.domain import Message, MessageType, Nudge, Text, ToolCall
 from agent_service.loop.compaction import covered_rows, newest, newest_notes, noted
 from agent_service.loop.conversation import agent_messages, open_calls, words
-from agent_service.loop.window import tokens
+from agent_service.loop.window import size
 from agent_service.loop.work import REPLY_TYPES
 from tests.loop.checks import check_requests
 from tests.loop.story import TAG, Story, interrupt
@@ -104,12 +104,12 @@ def test_after_two_compactions_nothing_is_left_that_could_go() -> None:
 
 
 @few_examples
-@given(stories(innocent), st.integers(0, 100))
-def test_the_newest_of_rows_begin_at_a_boundary_and_fit(story: Story, max_tokens: int) -> None:
+@given(stories(innocent), st.integers(0, 300))
+def test_the_newest_of_rows_begin_at_a_boundary_and_fit(story: Story, max_bytes: int) -> None:
     for rows in safe_points(story):
-        found = newest(rows, max_tokens, TAG)
+        found = newest(rows, max_bytes, TAG)
         assert found == rows[len(rows) - len(found) :]
-        assert sum(tokens(words(row, TAG)) for row in found) <= max_tokens
+        assert sum(size(words(row, TAG)) for row in found) <= max_bytes
         check_requests([agent_messages(IN_PLACE, "", TAG, found)])
 
 
@@ -121,12 +121,12 @@ def test_all_of_them_are_the_newest_where_there_is_room(story: Story) -> None:
 
 
 @few_examples
-@given(stories(innocent), st.integers(0, 100))
-def test_an_earlier_summary_is_always_among_the_newest(story: Story, max_tokens: int) -> None:
+@given(stories(innocent), st.integers(0, 300))
+def test_an_earlier_summary_is_always_among_the_newest(story: Story, max_bytes: int) -> None:
     for rows in safe_points(story):
         if count := covered_rows(rows):
             compacted = [summary_of(rows[:count]), *rows[count:]]
-            found = newest(compacted, max_tokens, TAG)
+            found = newest(compacted, max_bytes, TAG)
             assert found[0] == compacted[0]
             assert found[1:] == compacted[len(compacted) - len(found) + 1 :]
 

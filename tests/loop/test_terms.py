@@ -41,6 +41,7 @@ def with_models(store: Store, models: Mapping[str, Model]) -> Agent:
     return Agent.of(
         store.transcript,
         store.safe_points,
+        store.room,
         named,
         Profiles(named, store.model_profiles),
         Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60),

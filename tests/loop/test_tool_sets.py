@@ -40,6 +40,7 @@ def agent(store: Store, model: Model, light: Light) -> Agent:
     return Agent.of(
         store.transcript,
         store.safe_points,
+        store.room,
         lambda name: model,
         Profiles(lambda name: model, store.model_profiles),
         Toolbox(builtin_tools(), max_output_bytes=1000, timeout_seconds=60, sets=[light]),
