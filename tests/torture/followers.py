@@ -23,7 +23,8 @@ async def _stream(name: str, town: Town, chance: Random, session_id: str) -> Non
 
     def hear(response: agent.StreamTranscriptResponse) -> None:
         nonlocal cursor
-        cursor = max(cursor, response.last_revision)
+        if response.last_revision > cursor:
+            cursor, town.stirring = response.last_revision, session_id
 
     while code != "OK":
         request = agent.StreamTranscriptRequest(

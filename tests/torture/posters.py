@@ -1,5 +1,6 @@
 """Those who post, take back, repeat, and repeat wrongly."""
 
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
@@ -41,11 +42,13 @@ class _Poster:
     def __init__(self, name: str, town: Town, chance: Random) -> None:
         self._name, self._town, self._chance = name, town, chance
         self._numbers = count()
+        self._posted_before: deque[PostInterruptRequest] = deque(maxlen=100)
 
     async def do_something(self) -> None:
         habits = {
             self._post: 10,
             self._post_twice: 2,
+            self._post_again: 3,
             self._post_and_cancel: 2,
             self._post_newer: 2,
             self._post_a_batch: 1,
@@ -57,6 +60,7 @@ class _Poster:
     async def _post(self) -> PostInterruptRequest:
         request = self._drawn()
         await self._posted(request)
+        self._posted_before.append(request)
         return request
 
     async def _posted(self, request: PostInterruptRequest) -> str:
@@ -74,6 +78,11 @@ class _Poster:
             request.interrupt.ClearField("notification")
             request.interrupt.nudge.text = "Something else."
         await self._posted(request)
+
+    async def _post_again(self) -> None:
+        """As who never heard what came of it: its time may be over by now, or its session."""
+        if self._posted_before:
+            await self._posted(self._chance.choice(self._posted_before))
 
     async def _post_and_cancel(self) -> None:
         request = self._drawn()
@@ -107,7 +116,9 @@ class _Poster:
 
     def _drawn(self) -> PostInterruptRequest:
         chance, number = self._chance, next(self._numbers)
-        interrupt = Interrupt(session_id=self._town.any_session(), delivery=chance.choice(_DELIVERIES))
+        town = self._town
+        session_id = chance.choice((town.any_session, town.busy_session))()
+        interrupt = Interrupt(session_id=session_id, delivery=chance.choice(_DELIVERIES))
         words = f"{self._name} says {number}." + " Look north." * chance.choice((0, 1, 2, 40))
         if chance.random() < 0.5:
             interrupt.source = self._source(_NUDGING)

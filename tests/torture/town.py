@@ -40,6 +40,8 @@ class Town:
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     # A queue of sessions that nobody streams yet.
     unwatched: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    # The session of which a streamer has heard last.
+    stirring: str = ""
     _numbers: Iterator[int] = field(default_factory=count)
 
     async def rest(self, seconds: float) -> None:
@@ -50,6 +52,10 @@ class Town:
 
     def any_session(self) -> str:
         return self.chance.choice(list(self.sessions))
+
+    def busy_session(self) -> str:
+        """Where something has just happened, and something else may be about to."""
+        return self.stirring if self.stirring in self.sessions else self.any_session()
 
     async def ask_agents(self, by: str, method: str, request: Message) -> Answered:
         """One after the other until somebody says what came of it."""
