@@ -239,6 +239,16 @@ def an_interrupt_waits_too_long(lines: Lines) -> None:
     lines.row("alpha", "system", "Look north.")["seen_at"] = "2999-01-01T00:00:00+00:00"
 
 
+def a_stream_falls_silent(lines: Lines) -> None:
+    [calm] = lines.told("calm")
+    heard = next(line for line in lines.told("got") if line["response"].get("events"))
+    heard["at"] = calm["at"] + 60
+
+
+def a_wait_ends_for_nothing(lines: Lines) -> None:
+    lines.row("alpha", "tool_call")["deadline"] = "2999-01-01T00:00:00+00:00"
+
+
 # ---- 9
 
 
@@ -321,78 +331,3 @@ def the_inner_voice_leaves_a_turn_out(lines: Lines) -> None:
     """What it said in it stands in the turn before."""
     second = [row for row in lines.table("messages", "alpha", type="user") if row["turn"] == 2]
     second[0]["turn"] = 1
-
-
-PLANTS: dict[int, tuple[Plant, ...]] = {
-    1: (
-        an_acknowledged_post_is_lost,
-        an_acknowledged_post_says_something_else,
-        an_acknowledged_session_is_lost,
-        a_retry_becomes_another_interrupt,
-        a_retry_is_told_to_be_new,
-        a_retry_is_refused,
-        another_body_is_acknowledged,
-        the_same_body_is_called_another,
-        a_client_is_told_what_is_not_so,
-        a_client_is_told_of_an_earlier_state,
-    ),
-    2: (
-        a_fact_is_told_at_another_revision,
-        an_interrupt_of_the_next_turn_is_delivered_in_a_round,
-        a_delivery_gives_no_place,
-        a_portion_says_that_more_wait_than_do,
-        two_interrupts_have_one_request_id,
-    ),
-    3: (a_response_answers_another_call, a_request_shows_a_call_without_its_response),
-    4: (
-        a_position_is_left_out,
-        a_row_is_changed_after_it_was_sent,
-        a_request_leaves_an_interrupt_out,
-        a_request_begins_otherwise_than_the_one_before,
-        a_system_prompt_changes_within_a_turn,
-        the_tools_change_within_a_turn,
-        nobody_has_said_a_reply,
-        a_broken_reply_is_kept,
-    ),
-    5: (
-        an_interrupt_is_seen_at_its_delivery,
-        an_interrupt_is_seen_though_nothing_was_answered,
-        of_two_that_were_shown_one_is_seen_later,
-        an_interrupt_is_seen_after_its_answer,
-    ),
-    6: (a_round_has_two_replies, a_reply_is_from_an_attempt_that_was_given_up, an_epoch_goes_down),
-    7: (
-        a_revision_is_left_out,
-        a_stream_leaves_an_event_out,
-        a_stream_shows_an_event_twice,
-        a_stream_shows_an_event_otherwise,
-        an_event_tells_of_no_row,
-        an_event_shows_a_later_state,
-        a_watch_shows_a_state_twice,
-        a_list_leaves_a_row_out,
-    ),
-    8: (an_outstanding_interrupt_is_not_counted, an_interrupt_waits_too_long),
-    9: (
-        a_summary_covers_what_nobody_has_answered,
-        a_summary_does_not_list_an_interrupt,
-        a_summary_counts_more_than_it_covers,
-    ),
-    10: (
-        an_interrupt_is_cancelled_without_a_cause,
-        a_session_goes_on_after_its_end_was_told,
-        a_paused_session_goes_on,
-        an_ended_session_is_still_held,
-    ),
-    11: (
-        an_interrupt_has_another_source,
-        nobody_has_posted_an_interrupt,
-        a_row_of_the_inner_voice_is_from_somebody_else,
-    ),
-    12: (
-        the_inner_voice_does_not_see_an_interrupt,
-        a_turn_opens_with_what_nobody_said,
-        a_turn_opens_with_a_broken_reply,
-        a_disabled_inner_voice_speaks,
-        the_inner_voice_leaves_a_turn_out,
-    ),
-}

@@ -65,8 +65,11 @@ class Shown:
 class Stream:
     opened: Opened
     responses: list[Response] = field(default_factory=list)
+    # When each of them was heard.
+    heard_at: list[float] = field(default_factory=list)
     # None: the harness never saw its end.
     code: str | None = None
+    closed_at: float | None = None
 
     def __str__(self) -> str:
         return f"stream {self.opened.stream} by {self.opened.by}"

@@ -2,9 +2,10 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 
-from tests.torture.checker.evidence import Finding, Session
+from tests.torture.checker.evidence import Finding, Session, Stream, call_key
+from tests.torture.checker.records import Run
 
 
 def after_calm_everything_is_seen_in_time(session: Session) -> Iterator[Finding]:
@@ -12,8 +13,7 @@ def after_calm_everything_is_seen_in_time(session: Session) -> Iterator[Finding]
     and that a failed round was told to wait. Of other models than the scripted one that time is not known."""
     if session.row.state != "active" or not session.is_scripted:
         return
-    run = session.run
-    bound = run.poll_seconds + 2 * run.lease_seconds + run.model_seconds
+    bound = _bound_seconds(session.run)
     begins = _calm_for(session)
     busy = _Busy(session)
     for row in session.interrupts:
@@ -21,6 +21,43 @@ def after_calm_everything_is_seen_in_time(session: Session) -> Iterator[Finding]
         waited = busy.idle_between(max(begins, row.posted_at), done_at or session.end_at)
         if waited > bound:
             yield f"{row} was left waiting for {waited:.1f} s", f"{bound:.1f} s are allowed, seen: {done_at}"
+
+
+def after_calm_streams_tell_in_time(session: Session) -> Iterator[Finding]:
+    """Whatever hint was lost before: a poll stands behind it."""
+    bound = _bound_seconds(session.run)
+    times = {event.revision: event.create_time for event in session.events}
+    for stream in session.streams:
+        opened = max(session.calm_at, stream.opened.at)
+        for revision, told_at in _told(stream, session.end_at):
+            if revision in times and told_at - max(opened, times[revision]) > bound:
+                yield f"{stream} has not shown revision {revision} in time", f"by {told_at:.3f}"
+
+
+def _told(stream: Stream, end_at: float) -> Iterator[tuple[int, float]]:
+    """The oldest revision of each piece, and when it was heard. What never came was waited for to the end."""
+    cursor = stream.opened.request.after_revision
+    for response, at in zip(stream.responses, stream.heard_at, strict=True):
+        if response.last_revision > cursor:
+            yield cursor + 1, at
+            cursor = response.last_revision
+    yield cursor + 1, min(stream.closed_at or end_at, end_at)
+
+
+def a_wait_ends_with_an_interrupt_or_in_its_time(session: Session) -> Iterator[Finding]:
+    """Or with the session. An interrupt stands right behind the response that tells of it."""
+    rows, ended = session.transcript, session.end_began_at_revision or session.row.revision + 1
+    deadlines = {call_key(row): row.deadline for row in rows if row.deadline}
+    for row, behind in zip_longest(rows, rows[1:]):
+        deadline = deadlines.get(call_key(row)) if row.type == "tool_response" else None
+        is_early = deadline and row.posted_at < deadline and row.posted_revision < ended
+        if is_early and (behind is None or behind.delivered_at != row.posted_at):
+            yield f"{row} ends a wait before its time", f"what follows is {behind}"
+
+
+def _bound_seconds(run: Run) -> float:
+    """A poll, two leases and one model call."""
+    return run.poll_seconds + 2 * run.lease_seconds + run.model_seconds
 
 
 def _calm_for(session: Session) -> float:

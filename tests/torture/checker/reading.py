@@ -94,8 +94,10 @@ class _Gathering:
                 self._take_stream(line)
             case Got():
                 self._by_stream[line.stream].responses.append(line.response)
+                self._by_stream[line.stream].heard_at.append(line.at)
             case Closed():
                 self._by_stream[line.stream].code = line.code
+                self._by_stream[line.stream].closed_at = line.at
             case Asked():
                 self._take_asked(line)
             case Fault():

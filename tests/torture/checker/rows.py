@@ -55,6 +55,8 @@ class MessageRow:
     reasoning: str
     call_id: str | None
     tool_name: str | None
+    # Of a call by which the agent waits.
+    deadline: Moment | None
     notification_type: str | None
     subject: str | None
     data_json: str | None
