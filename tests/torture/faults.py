@@ -54,12 +54,13 @@ async def down(server: ModelServer | Helper) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def cut(line: Iterable[Proxy]) -> AsyncIterator[None]:
-    """In the middle of whatever is under way, and again."""
+async def cut(line: Iterable[Proxy], way: Way) -> AsyncIterator[None]:
+    """When the next piece is to go this way, and again: a question is lost, or the answer to it."""
     for proxy in line:
-        proxy.cut()
+        proxy.cut_at(way, 1)
     yield
     for proxy in line:
+        proxy.spare()
         proxy.cut()
 
 

@@ -49,7 +49,7 @@ class Nemesis:
             case Kind.CLOCK_SKEW:
                 return faults.skewed(fleet.services[target])
             case Kind.CUT:
-                return faults.cut(fleet.lines[target])
+                return faults.cut(fleet.lines[target], fault.way)
             case Kind.DELAY:
                 return faults.held(fleet.lines[target])
             case Kind.HALF_CLOSE:

@@ -35,7 +35,7 @@ class Fault:
     at_seconds: float
     # Until it is undone, at least.
     lasts_seconds: float
-    # Of a line that is closed to one side.
+    # Of a line that is cut, or closed to one side.
     way: Way
 
 
