@@ -54,7 +54,7 @@ _CHECKS: tuple[tuple[int, Callable[[Session], Iterator[Finding]]], ...] = (
     (7, on_streams.watches_show_each_state_once_and_end_with_the_last),
     (8, on_interrupts.outstanding_is_counted),
     (8, liveness.after_calm_everything_is_seen_in_time),
-    (8, liveness.after_calm_streams_tell_in_time),
+    (8, liveness.streams_tell_in_time),
     (8, liveness.a_wait_ends_with_an_interrupt_or_in_its_time),
     (9, on_transcript.summaries_cover_what_is_answered),
     (9, on_transcript.summaries_list_what_was_handled),

@@ -82,6 +82,7 @@ class Session:
     # When everything is quiet, and when the run was over.
     calm_at: float = 0
     end_at: float = 0
+    faults: list[Fault] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)

@@ -146,6 +146,7 @@ class _Gathering:
         self._evidence.sessions = list(self._by_id.values())
         for session in self._evidence.sessions:
             session.calm_at, session.end_at = self._evidence.calm_at, self._evidence.end_at
+            session.faults = self._evidence.faults
             session.messages.sort(key=lambda row: row.posted_revision)
             session.events.sort(key=lambda event: event.revision)
             # What was asked for later may be about rows that were not read.
