@@ -11,7 +11,7 @@ PROTOS_OUT := protos
 export SPARK_TEST_TEMPLATES ?= $(CURDIR)/.tools/templates
 export SPARK_TEST_MISTRAL ?= $(CURDIR)/.tools/mistral-common-1.8
 
-.PHONY: help setup demo story test templates check lint check-protos check-compose smoke bench torture picture lock protos generate grpcurl clean
+.PHONY: help setup demo story test templates check lint check-protos check-compose smoke bench torture bugs picture lock protos generate grpcurl clean
 
 help: ## Lists what make can do.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 	\2/p' Makefile
@@ -55,6 +55,9 @@ SECONDS ?= 60
 SEED ?= 1
 torture: setup ## Kills, freezes, cuts and restarts everything for SECONDS, and judges what came of it (SEED).
 	$(BIN)/python -m tests.torture --seconds $(SECONDS) --seed $(SEED) --out build/torture-$(SEED)
+
+bugs: setup ## Tortures copies of the product, each with another bug in it, until that is found.
+	$(BIN)/python -m tests.torture.bugs --out build/bugs
 
 picture: setup ## Makes the README's picture of a session that is watched.
 	$(BIN)/python -m sparkctl.picture docs/watch.svg

@@ -46,11 +46,17 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    module: str, stderr: int | None = None, patience_seconds: float = PATIENCE_SECONDS, **settings: str
+    module: str,
+    stderr: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    directory: str | Path = "/",
+    **settings: str,
 ) -> AsyncIterator[Service]:
-    """`python -m module`, once it listens, at a port of its own unless the settings say otherwise."""
+    """`python -m module`, once it listens, at a port of its own unless the settings say otherwise. A module
+    that is in the directory is taken from there."""
     listen = f"SPARK_{module.removesuffix('_service').upper()}_LISTEN"
-    process = await _start(module, settings={listen: "127.0.0.1:0"} | settings, stderr=stderr)
+    settings = {listen: "127.0.0.1:0"} | settings
+    process = await _start(module, settings=settings, stderr=stderr, directory=directory)
     try:
         async with asyncio.timeout(patience_seconds):
             first_line = (await process.stdout.readline()).decode()
@@ -88,13 +94,13 @@ async def run(module: str, *arguments: str, **settings: str) -> tuple[int, str]:
 
 
 async def _start(
-    module: str, *arguments: str, settings: dict[str, str], stderr: int | None
+    module: str, *arguments: str, settings: dict[str, str], stderr: int | None, directory: str | Path = "/"
 ) -> asyncio.subprocess.Process:
     """With no settings but these, neither of the environment nor of a `.env`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
-        cwd="/",
+        cwd=directory,
         env=environment | settings,
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,

@@ -50,6 +50,8 @@ class Member:
     module: str
     settings: dict[str, str]
     log: TextIO
+    # Where the product is.
+    home: Path
     service: Service | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -64,7 +66,8 @@ class Member:
         self.settings[listen] = self.service.address
 
     async def _listens(self, settings: dict[str, str]) -> bool:
-        process = running(self.module, self.log.fileno(), START_SECONDS, **self.settings | settings)
+        settings = self.settings | settings
+        process = running(self.module, self.log.fileno(), START_SECONDS, self.home, **settings)
         try:
             self.service = await self._stack.enter_async_context(process)
         except AssertionError:
@@ -124,8 +127,8 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(directory: Path, history: History, script: Script) -> AsyncIterator[Fleet]:
-    """Running, each with its log in the directory."""
+async def fleet(directory: Path, history: History, script: Script, home: Path) -> AsyncIterator[Fleet]:
+    """Running, each with its log in the directory. The services are those of the product at its home."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         tasks = await enter(asyncio.TaskGroup())
@@ -150,12 +153,12 @@ async def fleet(directory: Path, history: History, script: Script) -> AsyncItera
             [marks] = await line(f"{name}>tools", tools.port)
             config = _spark_toml(directory / f"{name}.toml", scripted.port, tiny.port, marks.port)
             settings = {"SPARK_DATABASE_URL": _url(name, ports), "SPARK_CONFIG": config}
-            return await enter(_member("agent_service", settings, directory / f"{name}.log"))
+            return await enter(_member("agent_service", settings, directory / f"{name}.log", home))
 
         async def gateway(name: str) -> Member:
             ahead = [(await line(f"{name}>{one}", services[one].port))[0].port for one in AGENTS]
             settings = {"SPARK_AGENT_ADDRESS": "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ahead)}
-            return await enter(_member("gateway", settings, directory / f"{name}.log"))
+            return await enter(_member("gateway", settings, directory / f"{name}.log", home))
 
         services = dict(zip(AGENTS, await asyncio.gather(*map(agent, AGENTS)), strict=True))
         services |= zip(GATEWAYS, await asyncio.gather(*map(gateway, GATEWAYS)), strict=True)
@@ -165,9 +168,9 @@ async def fleet(directory: Path, history: History, script: Script) -> AsyncItera
 
 
 @asynccontextmanager
-async def _member(module: str, settings: dict[str, str], log: Path) -> AsyncIterator[Member]:
+async def _member(module: str, settings: dict[str, str], log: Path, home: Path) -> AsyncIterator[Member]:
     with log.open("w") as file:
-        member = Member(module, _SETTINGS | settings, file)
+        member = Member(module, _SETTINGS | settings, file, home)
         await member.start()
         try:
             yield member

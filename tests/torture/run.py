@@ -32,6 +32,10 @@ class Order:
     seed: int
     sessions: int
     kinds: Collection[Kind]
+    # Faults of lines befall those whose names end so.
+    lines: str
+    # Of the product, whose services are tortured.
+    home: Path
 
 
 async def run(order: Order, directory: Path) -> None:
@@ -39,7 +43,7 @@ async def run(order: Order, directory: Path) -> None:
     script = Script(_chance(order.seed, "model"))
     with history(directory) as written:
         async with (
-            fleet(directory, written, script) as tortured,
+            fleet(directory, written, script, order.home) as tortured,
             doors(written, tortured.doors(AGENTS), tortured.doors(GATEWAYS)) as at,
         ):
             written.write("run", **_told(order))
@@ -62,7 +66,8 @@ async def run(order: Order, directory: Path) -> None:
 
 async def _torture(order: Order, tortured: Fleet, town: Town) -> None:
     """Return when the last fault is undone, and everybody has done what they were at."""
-    targets = Targets(AGENTS, GATEWAYS, sorted(tortured.lines), sorted(tortured.models))
+    lines = sorted(line for line in tortured.lines if line.endswith(order.lines))
+    targets = Targets(AGENTS, GATEWAYS, lines, sorted(tortured.models))
     faults = plan(_chance(order.seed, "nemesis"), order.seconds, targets, LEASE_SECONDS, order.kinds)
     async with asyncio.TaskGroup() as clients:
         for name, job in _jobs():
