@@ -13,7 +13,9 @@ server = MCPServer("torture", log_level="CRITICAL")
 @server.tool()
 def mark(session: str, call_id: str) -> str:
     """Leaves a mark."""
-    print(json.dumps({"tool": "mark", "session": session, "call_id": call_id}), flush=True)
+    # At once: another run of it may be in another thread.
+    said = json.dumps({"tool": "mark", "session": session, "call_id": call_id})
+    print(f"{said}\n", end="", flush=True)
     return f"marked {call_id}"
 
 
