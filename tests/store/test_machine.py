@@ -94,8 +94,7 @@ class Machine(Player):
 
     @rule(choices=CHOICES)
     def works(self, choices: list[int]) -> None:
-        """Replicas take sessions and go on with their turns; where there is nothing to do, somebody sees to
-        it."""
+        """Replicas take sessions and go on with their turns."""
         for choice in choices:
             self.does(steps.picked(steps.work(self.model), choice))
 

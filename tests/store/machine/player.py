@@ -58,9 +58,8 @@ class Player(RuleBasedStateMachine):
 
     def in_line(self, session: str, first: Op, second: Op) -> None:
         """Both wait for the session's row while somebody has it, and get it in this order."""
-        self._come_to_one_of_the_outcomes(
-            session, (first, second), self.run(self._in_line(session, first, second))
-        )
+        told = self.run(self._in_line(session, first, second))
+        self._come_to_one_of_the_outcomes(session, (first, second), told)
 
     def at_once(self, session: str, first: Op, second: Op) -> None:
         """How it came out is not the same each time, so that the session is ended, and of no use for more."""
@@ -87,9 +86,8 @@ class Player(RuleBasedStateMachine):
         async with connection() as observer, connection() as holder:
 
             async def all_wait() -> bool:
-                return sum(task.done() for task in started) + await observer.fetchval(_BLOCKED) == len(
-                    started
-                )
+                done = sum(task.done() for task in started)
+                return bool(done + await observer.fetchval(_BLOCKED) == len(started))
 
             async with holder.transaction():
                 await holder.execute(_HOLD, self.world.session_ids[session])

@@ -246,6 +246,9 @@ def looks(model: Model) -> Ops:
     return [Look(key) for key in hands(model, Stage.SPEAK, Stage.ASKED, Stage.REPLY, Stage.TOOLS)]
 
 
+# ---- all together
+
+
 GOES_ON = (takings, safe_points, words, replies, tool_runs, parkings)
 WORK = (*GOES_ON * 8, compactions, compactions, failures, releases, looks)
 OUTSIDE = (deposits, deposits, deposits, withdrawals, changes, stops, claims)
@@ -257,7 +260,11 @@ def kinds(model: Model, *found: Callable[[Model], Ops]) -> list[Ops]:
 
 
 def work(model: Model) -> list[Ops]:
+    """What replicas have to do; where that is nothing, what gives them something."""
     return kinds(model, *WORK) or kinds(model, resumptions, deposits, creations, passing_time)
+
+
+# What a number, or chance, makes of the kinds: first one of them, then one of it.
 
 
 def picked(kinds: Sequence[Ops], choice: int) -> Op:
