@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 
 from gateway.attempts import SILENCE_SECONDS, ask
-from gateway.deposits import Deposits
+from gateway.deposits import Deposits, Outcome
 from gateway.errors import AgentSilent, refused_call, refused_deposit
 from spark.agent.v1.agent_service_pb2 import (
     CancelInterruptRequest,
@@ -86,19 +86,19 @@ class AgentClient:
         return outcome
 
     async def deposit_all(
-        self, deposits: Iterable[Deposit], deadline_seconds: float | None
+        self, deposits: Sequence[Deposit], deadline_seconds: float | None
     ) -> list[DepositResult | BaseException]:
         """What `deposit` would return or raise, for each of several that leave together."""
+        if not deposits:
+            return []
         timeout_seconds = _or_default(deadline_seconds)
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        waiting = [self._deposits.submit(deposit, deadline) for deposit in deposits]
         try:
-            if waiting:
-                await asyncio.wait(waiting, timeout=timeout_seconds)
-        finally:
-            for one in waiting:
-                one.cancel()
-        return [_outcome(one) for one in waiting]
+            async with asyncio.timeout(timeout_seconds):
+                outcomes = await self._deposits.submit(deposits, deadline)
+        except TimeoutError:
+            return [AgentSilent() for _ in deposits]
+        return list(map(_told, outcomes))
 
     async def get(self, request: GetInterruptRequest, deadline_seconds: float | None) -> GetInterruptResponse:
         return await self._ask(self._stub.GetInterrupt, request, deadline_seconds)
@@ -159,15 +159,12 @@ class AgentClient:
             raise refused_call(error) from error
 
 
-def _outcome(answer: asyncio.Future[DepositResult]) -> DepositResult | BaseException:
-    if answer.cancelled():
-        return AgentSilent()
-    match answer.exception():
-        case None:
-            result = answer.result()
-            return result if result.HasField("interrupt") else refused_deposit(result.error)
-        case grpc.aio.AioRpcError() as error:
-            return refused_call(error)
+def _told(outcome: Outcome) -> DepositResult | BaseException:
+    match outcome:
+        case DepositResult():
+            return outcome if outcome.HasField("interrupt") else refused_deposit(outcome.error)
+        case grpc.aio.AioRpcError():
+            return refused_call(outcome)
         case unexpected:
             return unexpected
 

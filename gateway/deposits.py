@@ -1,13 +1,16 @@
 """Deposits that wait at the same time travel together.
 
-A deposit leaves at once while fewer than MAX_CALLS calls are in flight, and takes along what came at the same
-moment. Those that come in the meantime gather, without a timer, and go with the next call.
+Those of one caller are a parcel. It leaves at once while fewer than MAX_CALLS calls are in flight, and takes
+along what came at the same moment. Parcels that come in the meantime gather, without a timer, and go with the
+next call.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
 
 import grpc
 import structlog
@@ -29,18 +32,26 @@ MAX_BYTES_PER_CALL = 3 * 1024 * 1024
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """A deposit, the loop time at which its caller gives up, and the caller's end of the result."""
+# The agent service's answer, or what fails the call: an AioRpcError, or Internal.
+Outcome: TypeAlias = DepositResult | Exception
 
-    deposit: Deposit
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parcel:
+    """Deposits of one caller, the loop time at which it gives up, and its end of what becomes of them."""
+
+    deposits: Sequence[Deposit]
     deadline: float
-    result: asyncio.Future[DepositResult]
+    outcomes: asyncio.Future[Sequence[Outcome]]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(deposit.ByteSize() for deposit in self.deposits)
 
 
 class Deposits:
     """Carries deposits to the agent service. The calls run in the task group, not in the callers' tasks:
-    a caller that gives up takes nobody else's deposit along. A call has so many seconds."""
+    a caller that gives up takes nobody else's deposits along. A call has so many seconds."""
 
     def __init__(
         self,
@@ -48,71 +59,71 @@ class Deposits:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._call, self._tasks = call, tasks
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Parcel] = deque()
         self._calls = 0
 
-    def submit(self, deposit: Deposit, deadline: float) -> asyncio.Future[DepositResult]:
-        """What becomes of the deposit, or what fails the call that it is in: an AioRpcError, or Internal.
+    def submit(self, deposits: Sequence[Deposit], deadline: float) -> asyncio.Future[Sequence[Outcome]]:
+        """What becomes of the deposits, in their order; they are not parted.
 
         Who gives up cancels it, at the latest at the deadline, a time of the loop's clock."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(deposit, deadline, loop.create_future())
+        parcel = _Parcel(deposits, deadline, loop.create_future())
         if not self._waiting:
-            # Not before the rest of a batch is here, which comes in this same turn of the loop.
+            # Not before the others are here that come in this same turn of the loop.
             loop.call_soon(self._leave)
-        self._waiting.append(waiting)
-        return waiting.result
+        self._waiting.append(parcel)
+        return parcel.outcomes
 
     def _leave(self) -> None:
         while self._calls < MAX_CALLS and (together := self._take()):
             self._calls += 1
             self._tasks.create_task(self._send(together))
 
-    def _take(self) -> list[_Waiting]:
-        """The next deposits that fit a call; one that is too large for any travels alone."""
-        taken: list[_Waiting] = []
-        room_bytes = MAX_BYTES_PER_CALL
-        while self._waiting and len(taken) < MAX_DEPOSITS_PER_CALL:
-            if not self._waiting[0].result.done():
-                room_bytes -= self._waiting[0].deposit.ByteSize()
-                if taken and room_bytes < 0:
+    def _take(self) -> list[_Parcel]:
+        """The next parcels that fit a call; one that is too large for any travels alone."""
+        taken: list[_Parcel] = []
+        room, room_bytes = MAX_DEPOSITS_PER_CALL, MAX_BYTES_PER_CALL
+        while self._waiting:
+            if not self._waiting[0].outcomes.done():
+                room -= len(self._waiting[0].deposits)
+                room_bytes -= self._waiting[0].size_bytes
+                if taken and min(room, room_bytes) < 0:
                     break
                 taken.append(self._waiting[0])
             self._waiting.popleft()
         return taken
 
-    async def _send(self, together: list[_Waiting]) -> None:
+    async def _send(self, together: list[_Parcel]) -> None:
+        deposits = [deposit for parcel in together for deposit in parcel.deposits]
         try:
-            await self._settle(together)
+            outcomes = iter(await self._outcomes(deposits, max(parcel.deadline for parcel in together)))
+            for parcel in together:
+                of_parcel = list(islice(outcomes, len(parcel.deposits)))
+                if not parcel.outcomes.done():
+                    parcel.outcomes.set_result(of_parcel)
         finally:
             self._calls -= 1
             self._leave()
 
-    async def _settle(self, together: list[_Waiting]) -> None:
-        """Tell the callers what became of their deposits. One that spoils the call for all is left alone with
+    async def _outcomes(self, deposits: Sequence[Deposit], deadline: float) -> Sequence[Outcome]:
+        """What becomes of deposits that travel together. One that spoils the call for all is left alone with
         it, by halving."""
         try:
-            results = await self._ask(together)
+            return await self._ask(deposits, deadline)
         except Exception as error:
-            if len(together) > 1 and _is_of_the_whole(error):
-                half = len(together) // 2
-                await self._settle(together[:half])
-                await self._settle(together[half:])
-                return
-            for one in together:
-                if not one.result.done():
-                    one.result.set_exception(error)
-        else:
-            for one, result in zip(together, results, strict=True):
-                if not one.result.done():
-                    one.result.set_result(result)
+            if len(deposits) == 1 or not _is_of_the_whole(error):
+                return [error] * len(deposits)
+        half = len(deposits) // 2
+        return [
+            *await self._outcomes(deposits[:half], deadline),
+            *await self._outcomes(deposits[half:], deadline),
+        ]
 
-    async def _ask(self, together: list[_Waiting]) -> Sequence[DepositResult]:
-        timeout_seconds = max(one.deadline for one in together) - asyncio.get_running_loop().time()
-        request = DepositInterruptsRequest(deposits=[one.deposit for one in together])
-        response = await self._call(request, timeout_seconds)
-        if len(response.results) != len(together):
-            log.error("results missing", deposits=len(together), results=len(response.results))
+    async def _ask(self, deposits: Sequence[Deposit], deadline: float) -> Sequence[DepositResult]:
+        timeout_seconds = deadline - asyncio.get_running_loop().time()
+        response = await self._call(DepositInterruptsRequest(deposits=deposits), timeout_seconds)
+        if len(response.results) != len(deposits):
+            log.error("results missing", deposits=len(deposits), results=len(response.results))
             raise Internal
         return response.results
 

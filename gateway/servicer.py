@@ -2,6 +2,7 @@
 # ruff: noqa: N802 (the names of the methods are the contract's)
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias, TypeVar
 from uuid import uuid4
@@ -40,10 +41,19 @@ class GatewayServicer(GatewayServiceServicer):
         request: pb.PostInterruptRequest,
         context: Context[pb.PostInterruptRequest, pb.PostInterruptResponse],
     ) -> pb.PostInterruptResponse:
-        (result,) = await self._post_all([request], context.time_remaining())
-        if isinstance(result, BaseException):
-            raise result
-        return pb.PostInterruptResponse(interrupt=result.interrupt, duplicate=result.duplicate)
+        (outcome,) = await self._post_all([request], context.time_remaining())
+        match outcome:
+            case agent_pb.DepositResult(interrupt=interrupt, duplicate=duplicate):
+                log.info(
+                    "interrupt posted",
+                    interrupt_id=interrupt.interrupt_id,
+                    session_id=interrupt.session_id,
+                    duplicate=duplicate,
+                )
+                return pb.PostInterruptResponse(interrupt=interrupt, duplicate=duplicate)
+            case GatewayError(code=code):
+                log.info("interrupt refused", code=code.name)
+        raise outcome
 
     async def BatchPostInterrupts(
         self,
@@ -54,8 +64,10 @@ class GatewayServicer(GatewayServiceServicer):
             raise InvalidField("requests", f"has more than {MAX_POSTS} posts")
         if request.ByteSize() > MAX_BATCH_BYTES:
             raise InvalidField("requests", f"has more than {MAX_BATCH_BYTES} bytes")
-        results = await self._post_all(request.requests, context.time_remaining())
-        return pb.BatchPostInterruptsResponse(results=map(_post_result, results))
+        outcomes = await self._post_all(request.requests, context.time_remaining())
+        results = list(map(_post_result, outcomes))
+        log.info("interrupts posted", **Counter(map(_fact, outcomes)))
+        return pb.BatchPostInterruptsResponse(results=results)
 
     async def GetInterrupt(
         self,
@@ -127,18 +139,20 @@ def _told(
     outcome: agent_pb.DepositResult | BaseException, request: pb.PostInterruptRequest, request_id: str
 ) -> agent_pb.DepositResult | BaseException:
     """The outcome for the caller: an error names the request id that the caller did not choose."""
-    match outcome:
-        case agent_pb.DepositResult(interrupt=interrupt):
-            log.info(
-                "interrupt posted",
-                interrupt_id=interrupt.interrupt_id,
-                session_id=interrupt.session_id,
-                duplicate=outcome.duplicate,
-            )
-        case GatewayError(code=code):
-            log.info("interrupt refused", code=code.name)
-            return outcome if request.request_id else outcome.naming(request_id)
+    if isinstance(outcome, GatewayError) and not request.request_id:
+        return outcome.naming(request_id)
     return outcome
+
+
+def _fact(outcome: agent_pb.DepositResult | BaseException) -> str:
+    """What is counted of it in the log."""
+    match outcome:
+        case GatewayError(code=code):
+            return code.name
+        case agent_pb.DepositResult(duplicate=True):
+            return "duplicate"
+        case _:
+            return "posted"
 
 
 def _post_result(outcome: agent_pb.DepositResult | BaseException) -> pb.PostResult:

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from structlog.testing import capture_logs
 
 from spark.agent.v1.agent_service_pb2 import Deposit, DepositError, DepositResult
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
@@ -97,6 +98,22 @@ async def test_a_duplicate_is_told_as_one():
         results = await posted(caller, post("new"), post("again"))
 
     assert [result.duplicate for result in results] == [False, True]
+
+
+async def test_the_log_has_one_line_for_a_batch_with_counts_and_no_content():
+    script = ScriptedAgent()
+    script.answer = lambda one: (
+        DepositResult(interrupt=one.interrupt, duplicate=True)
+        if one.request_id == "again"
+        else refusing_what_ends_with_7(one)
+    )
+    async with caller_of(script) as caller:
+        with capture_logs() as logs:
+            await posted(caller, *map(post, ("new", "newer", "again", "r7")), post("c", source="cron"))
+
+    (line,) = (line for line in logs if line["event"].startswith("interrupt"))
+    counts = {"posted": 2, "duplicate": 1, "NOT_FOUND": 1, "PERMISSION_DENIED": 1}
+    assert line == {"event": "interrupts posted", "log_level": "info", **counts}
 
 
 async def test_an_agent_service_that_does_not_answer_fails_every_post():
