@@ -164,8 +164,8 @@ class AgentService(AgentServiceServicer):
         if len(request.deposits) > MAX_DEPOSITS:
             raise fields.invalid("deposits", f"has more than {MAX_DEPOSITS} deposits")
         checked = [self._check(item) for item in request.deposits]
-        deposited = await self._deposits.deposit_all(one for one in checked if not isinstance(one, Exception))
-        in_order = iter(deposited)
+        deposits = [one for one in checked if not isinstance(one, Exception)]
+        in_order = iter(await self._deposits.deposit_all(deposits))
         outcomes = [one if isinstance(one, Exception) else next(in_order) for one in checked]
         if outcomes and all(isinstance(outcome, Unavailable) for outcome in outcomes):
             # As a whole, a call is repeated by whoever repeats calls.
@@ -212,7 +212,7 @@ class AgentService(AgentServiceServicer):
         except Exception as error:
             return error
 
-    def _result(self, outcome: Deposited | BaseException) -> DepositResult:
+    def _result(self, outcome: Deposited | Exception) -> DepositResult:
         match outcome:
             case Deposited(interrupt, duplicate):
                 return DepositResult(interrupt=interrupt_proto(interrupt), duplicate=duplicate)

@@ -27,14 +27,16 @@ else:
     Pool = asyncpg.Pool
     Hot = asyncpg.Connection
 
-# The statements of the pool look up by key. Left to itself the planner settles on walks over whole tables,
-# which are best while the tables are small and nobody has counted their rows; in parallel, also later.
+# The statements of the pool look up by key, whatever the values are. Left to itself the planner settles on
+# walks over whole tables, which are best while the tables are small and nobody has counted their rows; in
+# parallel, also later; and it plans some statements anew each time.
 _KEYED = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
 }
 OLDEST_POSTGRESQL = 16
 # Longer than the server's own limits, which do not reach a client whose connection was silently cut.

@@ -6,11 +6,9 @@ than the locks.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from itertools import compress
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias, assert_never
 
@@ -56,36 +54,43 @@ _PENDING = """
 SELECT session_id, source, coalesce_key, message_id FROM messages
 WHERE session_id = ANY ($1::uuid[]) AND type = 'system' AND position IS NULL AND settled_at IS NULL"""
 
-_INSERT = """
-INSERT INTO messages (session_id, message_id, type, source, principal, text, notification_type, subject,
-                      data_json, delivery, coalesce_key, expire_time, request_id, digest,
-                      hops, posted_at, posted_revision)
-SELECT i.session_id, i.message_id, 'system', source, principal, text, notification_type, subject, data_json,
-       delivery, coalesce_key, expire_time, request_id, digest, hops, posted_at, posted_revision
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::bytea[], $14::int[],
-            $15::timestamptz[], $16::bigint[])
-     AS i (session_id, message_id, source, principal, text, notification_type, subject, data_json,
-           delivery, coalesce_key, expire_time, request_id, digest, hops, posted_at, posted_revision)"""
+# As `_columns` gives them.
+_COLUMNS = """session_id, message_id, source, principal, text, notification_type, subject, data_json,
+    delivery, request_id, digest, hops"""
+_DEPOSITS = """unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::text[], $10::text[], $11::bytea[], $12::int[]"""
 
-# A lone deposit that cannot replace, expire or be one too many only appends. A request id used before breaks
-# the unique index, and nothing of it happens.
-_DEPOSIT_ALONE = """
-WITH free AS (
-    SELECT session_id FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE SKIP LOCKED
+_INSERT = f"""
+INSERT INTO messages ({_COLUMNS}, coalesce_key, expire_time, posted_at, posted_revision, type)
+SELECT *, 'system'
+FROM {_DEPOSITS}, $13::text[], $14::timestamptz[], $15::timestamptz[], $16::bigint[])"""
+
+# Deposits that cannot replace, expire or be one too many only append. A request id used before breaks the
+# unique index, and nothing of it happens. A session of which only some rows are held came free in between,
+# and is left alone: its deposits would change places.
+_APPEND = f"""
+WITH sent AS (
+    SELECT *, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth,
+           count(*) OVER (PARTITION BY session_id) AS many
+    FROM {_DEPOSITS}) WITH ORDINALITY AS d ({_COLUMNS}, place)
 ), held AS (
-    UPDATE sessions s SET revision = revision + 1, outstanding = outstanding + 1 FROM free
-    WHERE s.session_id = free.session_id AND s.state <> 'ended' AND s.outstanding < $12
-    RETURNING s.revision, clock_timestamp() AS now
+    SELECT sent.*, revision + nth AS posted_revision FROM sent JOIN sessions s USING (session_id)
+    WHERE s.state <> 'ended' AND s.outstanding + many <= $13
+    ORDER BY s.session_id FOR NO KEY UPDATE OF s SKIP LOCKED
+), whole AS (
+    SELECT *, (SELECT clock_timestamp()) AS posted_at
+    FROM (SELECT *, count(*) OVER (PARTITION BY session_id) AS held FROM held) AS h WHERE held = many
+), raised AS (
+    UPDATE sessions s SET revision = w.posted_revision, outstanding = s.outstanding + many FROM whole w
+    WHERE s.session_id = w.session_id AND nth = many
 ), inserted AS (
-    INSERT INTO messages (session_id, message_id, type, source, principal, text, notification_type, subject,
-                          data_json, delivery, request_id, digest, hops, posted_at, posted_revision)
-    SELECT $1, $2, 'system', $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, now, revision FROM held
+    INSERT INTO messages ({_COLUMNS}, posted_at, posted_revision, type)
+    SELECT {_COLUMNS}, posted_at, posted_revision, 'system' FROM whole
 ), recorded AS (
     INSERT INTO events (session_id, revision, create_time, type, message_id)
-    SELECT $1, revision, now, 'interrupt_posted', $2 FROM held
+    SELECT session_id, posted_revision, posted_at, 'interrupt_posted', message_id FROM whole
 )
-SELECT now, revision FROM held"""
+SELECT place, posted_at, posted_revision FROM whole"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +101,9 @@ class Deposited:
     duplicate: bool
 
 
-_Outcome: TypeAlias = Deposited | SparkError
-# None: somebody else has the session's row, and nothing was decided.
-_Outcomes: TypeAlias = Sequence[_Outcome | None]
+_Decided: TypeAlias = Deposited | SparkError
+# What becomes of a post that waits for the row of its session.
+_Waiting: TypeAlias = asyncio.Future[Sequence[_Decided | Exception]]
 
 
 class Deposits:
@@ -111,8 +116,8 @@ class Deposits:
     def __init__(self, database: Database, wakeups: Wakeups, limits: Limits) -> None:
         self._database, self._wakeups, self._limits = database, wakeups, limits
         self._tasks = asyncio.TaskGroup()
-        self._group = GroupCommit(self._commit_together, MAX_GROUP, self._tasks, self._wait_for_row)
-        self._rooms: dict[SessionId, GroupCommit[Deposit, _Outcome]] = {}
+        self._group = GroupCommit(self._commit_together, MAX_GROUP, self._tasks)
+        self._rooms: dict[SessionId, GroupCommit[Deposit, _Decided]] = {}
         self._waiting = asyncio.Semaphore(MAX_WAITING_ROOMS)
 
     async def __aenter__(self) -> Self:
@@ -131,91 +136,81 @@ class Deposits:
         that has passed, and Unavailable when nobody knows whether the commit happened: then repeat it.
         """
         (outcome,) = await self.deposit_all([deposit])
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def deposit_all(self, deposits: Iterable[Deposit]) -> Sequence[Deposited | BaseException]:
+    async def deposit_all(self, deposits: Sequence[Deposit]) -> Sequence[Deposited | Exception]:
         """What `deposit` would return or raise, for each of several at once."""
-        return await asyncio.gather(*map(self._submit, deposits), return_exceptions=True)
+        outcomes = await self._group.submit(deposits)
+        return [(await one)[0] if isinstance(one, asyncio.Future) else one for one in outcomes]
 
-    def _submit(self, deposit: Deposit) -> asyncio.Future[_Outcome]:
-        """Nobody goes past those who wait for the same row."""
-        return self._rooms.get(deposit.session_id, self._group).submit(deposit)
+    async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Decided | _Waiting]:
+        """Nobody goes past those who wait for the same row, be it since before or from now on."""
+        waiting = [self._wait(deposit) if deposit.session_id in self._rooms else None for deposit in group]
+        free = [deposit for deposit, waits in zip(group, waiting, strict=True) if not waits]
+        decided = iter(await self._commit_free(free))
+        return [
+            waits or next(decided) or self._wait(deposit)
+            for deposit, waits in zip(group, waiting, strict=True)
+        ]
 
-    def _wait_for_row(self, deposit: Deposit, outcome: asyncio.Future[_Outcome]) -> None:
-        self._room(deposit.session_id).take(deposit, outcome)
-
-    def _room(self, session_id: SessionId) -> GroupCommit[Deposit, _Outcome]:
-        """Where posts wait for the session's row. It is left as soon as nobody waits."""
+    def _wait(self, deposit: Deposit) -> _Waiting:
+        """Wait in the room of the session. It is left as soon as nobody waits."""
+        session_id = deposit.session_id
         if session_id not in self._rooms:
             leave = partial(self._rooms.pop, session_id, None)
-            self._rooms[session_id] = GroupCommit(
-                self._commit_waiting, MAX_GROUP, self._tasks, self._wait_for_row, leave
-            )
-        return self._rooms[session_id]
+            self._rooms[session_id] = GroupCommit(self._commit_waiting, MAX_GROUP, self._tasks, leave)
+        return self._rooms[session_id].submit([deposit])
 
-    async def _commit_waiting(self, room: Sequence[Deposit]) -> _Outcomes:
+    async def _commit_waiting(self, room: Sequence[Deposit]) -> Sequence[_Decided]:
+        """All of a room is decided, or nothing: its posts wait for one row."""
         pause_seconds = 0.002
         while self._waiting.locked():
             # As many wait for rows as may: see whether this row is free, now and then.
-            outcomes = await self._commit_batch(room, wait=False)
-            if None not in outcomes:
-                return outcomes
+            if decided := [one for one in await self._commit_batch(room, wait=False) if one]:
+                return decided
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, 0.1)
         async with self._waiting:
-            return await self._commit_batch(room, wait=True)
+            return [one for one in await self._commit_batch(room, wait=True) if one]
 
-    async def _commit_together(self, group: Sequence[Deposit]) -> _Outcomes:
-        """A group may hold posts to sessions for which earlier ones wait by now: they go after them."""
-        is_free = [deposit.session_id not in self._rooms for deposit in group]
-        outcomes = iter(await self._commit_free(list(compress(group, is_free))))
-        return [next(outcomes) if free else None for free in is_free]
+    async def _commit_free(self, group: Sequence[Deposit]) -> Sequence[_Decided | None]:
+        """None: somebody else has the session's row, and nothing was decided."""
+        appended = await self._append(group)
+        left = [deposit for deposit, done in zip(group, appended, strict=True) if not done]
+        decided = iter(await self._commit_batch(left, wait=False) if left else ())
+        return [done or next(decided) for done in appended]
 
-    async def _commit_free(self, group: Sequence[Deposit]) -> _Outcomes:
-        if len(group) == 1 and (deposited := await self._commit_alone(group[0])):
-            return [deposited]
-        return await self._commit_batch(group, wait=False) if group else ()
-
-    async def _commit_alone(self, deposit: Deposit) -> Deposited | None:
+    async def _append(self, group: Sequence[Deposit]) -> Sequence[Deposited | None]:
         """The short way, in one statement. None where a closer look is needed."""
-        if deposit.coalesce_key or deposit.expire_time:
-            return None
-        interrupt_id = MessageId(new_id())
+        if not group or any(deposit.coalesce_key or deposit.expire_time for deposit in group):
+            return [None] * len(group)
+        new = [(MessageId(new_id()), deposit) for deposit in group]
         least = min(self._limits.max_pending, self._limits.max_pending_per_source)
-        body = _columns(deposit.body)
         try:
             async with self._database.connection() as connection:
-                row = await connection.fetchrow(
-                    _DEPOSIT_ALONE,
-                    deposit.session_id,
-                    interrupt_id,
-                    deposit.source,
-                    deposit.principal,
-                    *body,
-                    deposit.delivery.value,
-                    deposit.request_id,
-                    deposit.digest,
-                    least,
-                    deposit.hops,
-                )
+                rows = await connection.fetch(_APPEND, *_columns(new), least)
         except asyncpg.UniqueViolationError:
-            return None
-        if row is None:
-            return None
-        self._wakeups.hint(deposit.session_id)
-        posted = Fact(get(row, "now", datetime), get(row, "revision", int))
-        return Deposited(deposited(interrupt_id, deposit, posted), duplicate=False)
+            return [None] * len(group)
+        posted = {place: Fact(time, revision) for place, time, revision in rows}
+        for session_id in {group[place - 1].session_id for place in posted}:
+            self._wakeups.hint(session_id)
+        return [
+            Deposited(deposited(interrupt_id, deposit, posted[place]), duplicate=False)
+            if place in posted
+            else None
+            for place, (interrupt_id, deposit) in enumerate(new, 1)
+        ]
 
-    async def _commit_batch(self, batch: Sequence[Deposit], wait: bool) -> _Outcomes:
+    async def _commit_batch(self, batch: Sequence[Deposit], wait: bool) -> Sequence[_Decided | None]:
         try:
             return await self._commit_once(batch, wait)
         except asyncpg.UniqueViolationError:
             # The batch knew less than the database does by now: a fresh look finds the duplicate.
             return await self._commit_once(batch, wait)
 
-    async def _commit_once(self, batch: Sequence[Deposit], wait: bool) -> _Outcomes:
+    async def _commit_once(self, batch: Sequence[Deposit], wait: bool) -> Sequence[_Decided | None]:
         async with self._database.transaction() as connection:
             ledgers, ended = await _lock(connection, batch, wait)
             skipped = [deposit.session_id for deposit in batch if deposit.session_id not in ledgers]
@@ -227,7 +222,7 @@ class Deposits:
         for ledger in book.changed:
             self._wakeups.hint(ledger.session_id)
 
-        def outcome(deposit: Deposit, decision: Kept | SparkError | None) -> _Outcome | None:
+        def outcome(deposit: Deposit, decision: Kept | SparkError | None) -> _Decided | None:
             match decision:
                 case Kept(interrupt_id, duplicate):
                     return Deposited(book.interrupts[interrupt_id], duplicate)
@@ -263,42 +258,49 @@ async def _write(connection: Hot, book: Book) -> None:
     """Write what the book decided."""
     if not book.new:
         return
-    new = [(book.interrupts[interrupt_id], deposit) for interrupt_id, deposit in book.new]
-    bodies = [_columns(row.body) for row, _ in new]
+    posted = [book.interrupts[interrupt_id].posted for interrupt_id, _ in book.new]
     await connection.execute(
         _INSERT,
-        [row.session_id for row, _ in new],
-        [row.interrupt_id for row, _ in new],
-        [row.source for row, _ in new],
-        [row.principal for row, _ in new],
-        [body.text for body in bodies],
-        [body.notification_type for body in bodies],
-        [body.subject for body in bodies],
-        [body.data_json for body in bodies],
-        [row.delivery.value for row, _ in new],
-        [row.coalesce_key or None for row, _ in new],
-        [row.expire_time for row, _ in new],
-        [deposit.request_id for _, deposit in new],
-        [deposit.digest for _, deposit in new],
-        [deposit.hops for _, deposit in new],
-        [row.posted.time for row, _ in new],
-        [row.posted.revision for row, _ in new],
+        *_columns(book.new),
+        [deposit.coalesce_key or None for _, deposit in book.new],
+        [deposit.expire_time for _, deposit in book.new],
+        [fact.time for fact in posted],
+        [fact.revision for fact in posted],
     )
     await close(connection, book.changed)
 
 
-class _Columns(NamedTuple):
+def _columns(new: Sequence[tuple[MessageId, Deposit]]) -> Sequence[Sequence[object]]:
+    """A list for each of the columns."""
+    bodies = [_body(deposit.body) for _, deposit in new]
+    return (
+        [deposit.session_id for _, deposit in new],
+        [interrupt_id for interrupt_id, _ in new],
+        [deposit.source for _, deposit in new],
+        [deposit.principal for _, deposit in new],
+        [body.text for body in bodies],
+        [body.notification_type for body in bodies],
+        [body.subject for body in bodies],
+        [body.data_json for body in bodies],
+        [deposit.delivery.value for _, deposit in new],
+        [deposit.request_id for _, deposit in new],
+        [deposit.digest for _, deposit in new],
+        [deposit.hops for _, deposit in new],
+    )
+
+
+class _Body(NamedTuple):
     text: str
     notification_type: str | None = None
     subject: str | None = None
     data_json: str | None = None
 
 
-def _columns(body: Nudge | Notification) -> _Columns:
+def _body(body: Nudge | Notification) -> _Body:
     match body:
         case Nudge(text):
-            return _Columns(text)
+            return _Body(text)
         case Notification(kind, subject, text, data_json):
-            return _Columns(text, kind, subject, data_json)
+            return _Body(text, kind, subject, data_json)
         case unreachable:
             assert_never(unreachable)

@@ -13,6 +13,7 @@ from agent_service.errors import (
 )
 from agent_service.settings import Limits
 from agent_service.store.database import Database
+from agent_service.store.deposits import Deposited
 from tests.support import Store, deposit, open_store, until_blocked
 
 
@@ -243,3 +244,43 @@ async def test_a_later_post_does_not_overtake_one_that_waits(store: Store) -> No
         first, last = await asyncio.gather(old, new)
     assert (await store.streams.interrupt(first.interrupt_id)).state is InterruptState.SUPERSEDED
     assert (await store.streams.interrupt(last.interrupt_id)).state is InterruptState.PENDING
+
+
+async def test_what_one_caller_brings_has_its_outcomes_in_order_be_its_sessions_free_held_or_gone(
+    store: Store,
+) -> None:
+    free, held, ended, again = [await store.session() for _ in range(4)]
+    await store.sessions.end(ended)
+    known = deposit(again)
+    await store.deposits.deposit(known)
+    session_ids = [held, free, ended, held, SessionId(new_id()), free]
+    batch = [*(deposit(session_id, str(n)) for n, session_id in enumerate(session_ids)), known]
+    async with store.own_connection() as holder:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
+            waiting = asyncio.create_task(store.deposits.deposit_all(batch))
+            await until_blocked(store)
+            assert await store.outstanding(free) == 2
+        outcomes = await waiting
+    told = [
+        (one.interrupt.posted.revision, one.duplicate) if isinstance(one, Deposited) else type(one)
+        for one in outcomes
+    ]
+    new, newer = (2, False), (3, False)
+    assert told == [new, new, SessionEnded, newer, SessionNotFound, newer, (2, True)]
+    assert [one.interrupt.body for one in outcomes if isinstance(one, Deposited)] == [
+        one.body for one, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deposited)
+    ]
+
+
+async def test_nothing_to_deposit_has_no_outcomes(store: Store) -> None:
+    assert await store.deposits.deposit_all([]) == []
+
+
+async def test_of_more_than_a_session_takes_the_first_are_posted(database: Database) -> None:
+    limits = Limits(max_text_bytes=1, max_data_bytes=1, max_pending=3, max_pending_per_source=3)
+    async with open_store(database, limits) as store:
+        full, roomy = await store.session(), await store.session()
+        batch = [deposit(session_id) for session_id in [full, full, roomy, full, full, roomy]]
+        outcomes = await store.deposits.deposit_all(batch)
+    assert [type(outcome) for outcome in outcomes] == [Deposited] * 4 + [TooManyPending, Deposited]

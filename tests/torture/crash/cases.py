@@ -20,6 +20,7 @@ class Case:
 
 _ASKS, _MARKS, _WAITS = Plot("now"), Plot(MARK), Plot("wait", meanwhile=())
 _ENDS, _THINKS_LONG = Plot("now", ends=True), Plot("now", silent=True)
+_KEYS = Plot("now", keys=True)
 
 # What the end of each plot shows if nobody dies.
 _WHOLE = Ending("answered answered", "1.1 2.1", (2, 3), started=1, ran=0, answered="by the tool", seen=4)
@@ -29,6 +30,7 @@ _ENDINGS = {
     _WAITS: Ending("answered", "1.1 2.1", (1, 2), started=0, ran=0, answered="as woken", seen=2),
     _ENDS: Ending("session_ended", "1.1", (1, 1), started=0, ran=0, answered="", seen=0),
     _THINKS_LONG: _WHOLE,
+    _KEYS: _WHOLE,
 }
 
 
@@ -68,13 +70,22 @@ CASES = {
     "nowhere, with an end": _dies(plot=_ENDS),
     # ---- creation and deposit
     "session: created, not acknowledged": _dies(_after(f"{_SESSIONS}:Sessions.create")),
-    "deposit alone: not committed": _dies(_before(f"{_DEPOSITS}:Deposits._commit_alone")),
+    "deposit alone: not committed": _dies(_before(f"{_DEPOSITS}:Deposits._append")),
     "deposit alone: committed, not acknowledged": _dies(
-        _after(f"{_DEPOSITS}:Deposits._commit_alone"), known="Begin."
+        _after(f"{_DEPOSITS}:Deposits._append"), known="Begin."
     ),
-    "deposits together: written, not committed": _dies(_after(f"{_DEPOSITS}:_write"), **_ASKED_AGAIN),
+    "deposits together: not committed": _dies(_before(f"{_DEPOSITS}:Deposits._append", 2), **_ASKED_AGAIN),
     "deposits together: committed, not acknowledged": _dies(
-        _after(f"{_DEPOSITS}:Deposits._commit_once"), known="Look north. Look south.", **_ASKED_AGAIN
+        _after(f"{_DEPOSITS}:Deposits._append", 2), known="Look north. Look south.", **_ASKED_AGAIN
+    ),
+    "deposits with keys: written, not committed": _dies(
+        _after(f"{_DEPOSITS}:_write"), plot=_KEYS, **_ASKED_AGAIN
+    ),
+    "deposits with keys: committed, not acknowledged": _dies(
+        _after(f"{_DEPOSITS}:Deposits._commit_once"),
+        plot=_KEYS,
+        known="Look north. Look south.",
+        **_ASKED_AGAIN,
     ),
     "deposits together: acknowledged, not delivered": _dies(
         _before(f"{_SAFE_POINTS}:SafePoints.begin_round", 2)
@@ -88,7 +99,7 @@ CASES = {
         _after(f"{_KEEPER}:renew", since=_THINKING), plot=_THINKS_LONG, asked=None, **_AGAIN, **_EARLY
     ),
     "claim: due, not claimed": _dies(
-        _after(f"{_DEPOSITS}:Deposits._commit_alone"),
+        _after(f"{_DEPOSITS}:Deposits._append"),
         _before("agent_service.store.leases:Leases.claim_due"),
         known="Begin.",
     ),

@@ -34,6 +34,8 @@ class Plot:
     tool: str
     # What it is told, all of it at once, while its model thinks before the call.
     meanwhile: tuple[str, ...] = ("Look north.", "Look south.")
+    # Each of these has a coalesce key of its own.
+    keys: bool = False
     # Its model says nothing before somebody has died.
     silent: bool = False
     # The session is ended before the call.
@@ -67,7 +69,7 @@ class Story:
         await clients.post("Begin.")
         await self._asked.wait()
         if self.plot.meanwhile:
-            await clients.post(*self.plot.meanwhile)
+            await clients.post(*self.plot.meanwhile, keys=self.plot.keys)
         if self.plot.ends:
             await clients.end()
         if self.plot.silent:
@@ -93,10 +95,15 @@ class Clients:
         self.town.sessions[self._session_id] = NAME
         await self.town.unwatched.put(self._session_id)
 
-    async def post(self, *texts: str) -> None:
+    async def post(self, *texts: str, keys: bool = False) -> None:
         """All at once. The text is the request id."""
         nudges = [
-            Interrupt(session_id=self._session_id, source="operator", nudge=Nudge(text=text))
+            Interrupt(
+                session_id=self._session_id,
+                source="operator",
+                nudge=Nudge(text=text),
+                coalesce_key=text if keys else "",
+            )
             for text in texts
         ]
         if self.town.doors.gateways:
