@@ -16,4 +16,4 @@ JsonObject: TypeAlias = Mapping[str, Json]
 
 def new_id() -> UUID:
     """A UUIDv7: ids sort by the time of their making."""
-    return UUID(bytes=uuid7().bytes)
+    return UUID(int=uuid7().int)

@@ -170,7 +170,10 @@ class AgentService(AgentServiceServicer):
         if outcomes and all(isinstance(outcome, Unavailable) for outcome in outcomes):
             # As a whole, a call is repeated by whoever repeats calls.
             raise Unavailable(str(outcomes[0]))
-        return DepositInterruptsResponse(results=map(self._result, outcomes))
+        response = DepositInterruptsResponse()
+        for item, outcome in zip(request.deposits, outcomes, strict=True):
+            self._tell(item, outcome, response.results.add())
+        return response
 
     async def GetInterrupt(self, request: GetInterruptRequest, context: object) -> GetInterruptResponse:
         interrupt_id = fields.interrupt_id("interrupt_id", request.interrupt_id)
@@ -212,17 +215,17 @@ class AgentService(AgentServiceServicer):
         except Exception as error:
             return error
 
-    def _result(self, outcome: Deposited | Exception) -> DepositResult:
+    def _tell(self, item: Deposit, outcome: Deposited | Exception, result: DepositResult) -> None:
         match outcome:
             case Deposited(interrupt, duplicate):
-                return DepositResult(interrupt=interrupt_proto(interrupt), duplicate=duplicate)
+                result.interrupt.CopyFrom(interrupt_proto(interrupt, item.interrupt.notification.data))
+                result.duplicate = duplicate
             case SparkError():
-                return _failed(status_of(outcome))
+                result.error.CopyFrom(_failed(status_of(outcome)))
             case _:
                 self._log.error("deposit failed", exc_info=outcome)
-                return _failed(internal_error())
+                result.error.CopyFrom(_failed(internal_error()))
 
 
-def _failed(status: Status) -> DepositResult:
-    error = DepositError(code=status.code, message=status.message, details=status.details)
-    return DepositResult(error=error)
+def _failed(status: Status) -> DepositError:
+    return DepositError(code=status.code, message=status.message, details=status.details)

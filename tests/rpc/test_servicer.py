@@ -164,6 +164,16 @@ async def test_a_deposit_is_answered_with_the_interrupt_as_it_is_stored(door: Do
     assert (await door.stub.GetInterrupt(request)).interrupt == stored
 
 
+async def test_data_is_told_as_it_is_stored_however_it_was_sent(door: Door) -> None:
+    item = nudge((await created(door)).session_id)
+    item.interrupt.notification.type = "finetune.finished"
+    item.interrupt.notification.data.update({"loss": -0.0, "steps": [-0.0, 1200]})
+    item.interrupt.notification.data.MergeFromString(b"\x98\x06\x01")
+    told = [result.interrupt for result in await deposited(door, item, item)]
+    read = await door.stub.GetInterrupt(GetInterruptRequest(interrupt_id=told[0].interrupt_id))
+    assert told == [read.interrupt] * 2
+
+
 async def test_results_come_in_the_order_of_the_deposits_and_a_bad_one_fails_alone(door: Door) -> None:
     session_id, ended_id = [(await created(door)).session_id for _ in range(2)]
     await door.stub.EndSession(EndSessionRequest(session_id=ended_id))

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import assert_never
 
+from google.protobuf.struct_pb2 import Struct
+
 from agent_service.domain import (
     Delivery,
     Deposit,
@@ -126,7 +128,8 @@ def interrupt_states(field: str, sent: Iterable[int]) -> tuple[InterruptState, .
     return tuple(dict.fromkeys(fields.member(field, number, _STATES) for number in sent))
 
 
-def interrupt_proto(interrupt: Interrupt) -> interrupt_pb2.Interrupt:
+def interrupt_proto(interrupt: Interrupt, sent_data: Struct | None = None) -> interrupt_pb2.Interrupt:
+    """Data that was checked in its deposit need not be made again."""
     delivered, seen, settled = interrupt.delivered, interrupt.seen, interrupt.settled
     proto = interrupt_pb2.Interrupt(
         interrupt_id=str(interrupt.interrupt_id),
@@ -151,11 +154,10 @@ def interrupt_proto(interrupt: Interrupt) -> interrupt_pb2.Interrupt:
         case Nudge(text):
             proto.nudge.text = text
         case Notification(type, subject, text, data):
-            proto.notification.MergeFrom(
-                interrupt_pb2.Notification(
-                    type=type, subject=subject, text=text, data=struct(data) if data else None
-                )
-            )
+            said = proto.notification
+            said.type, said.subject, said.text = type, subject, text
+            if data:
+                said.data.CopyFrom(sent_data or struct(data))
         case _:
             assert_never(interrupt.body)
     return proto

@@ -4,7 +4,7 @@ import json
 from math import isfinite
 from typing import assert_never
 
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
 from agent_service.domain import Json
 from agent_service.rpc.convert.fields import invalid
@@ -27,10 +27,12 @@ def canonical(value: Json) -> str:
 
 
 def data_json(field: str, data: Struct, max_bytes: int) -> str:
-    """The data as canonical JSON; `max_bytes` is that of the setting SPARK_MAX_DATA_BYTES."""
+    """The data as canonical JSON; `max_bytes` is that of the setting SPARK_MAX_DATA_BYTES. What JSON does not
+    keep is taken out of the data: unknown fields, and the sign of a zero."""
     too_long = f"is longer than SPARK_MAX_DATA_BYTES allows: {max_bytes} bytes as compact JSON"
     if data.ByteSize() > max_bytes * _MOST_BYTES_FOR_A_BYTE_OF_JSON:
         raise invalid(field, too_long)
+    data.DiscardUnknownFields()
     written = canonical(_object(field, data, depth=1))
     if len(written.encode()) > max_bytes:
         raise invalid(field, too_long)
@@ -61,10 +63,12 @@ def _value(field: str, value: Value, depth: int) -> Json:
         case "string_value":
             return value.string_value
         case "number_value":
-            return _number(field, value.number_value)
+            value.number_value = number = _number(field, value.number_value)
+            return number
         case "bool_value":
             return value.bool_value
         case "null_value":
+            value.null_value = NULL_VALUE
             return None
         case "struct_value":
             return _object(field, value.struct_value, depth + 1)

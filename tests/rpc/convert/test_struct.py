@@ -85,6 +85,14 @@ def test_data_is_written_compactly_with_its_keys_in_order() -> None:
     assert data_json("data", data, LIMIT) == '{"a":{"y":"","z":1},"b":[true,null,"ü"]}'
 
 
+def test_what_json_does_not_keep_is_taken_out_of_the_data() -> None:
+    data = to_struct({"zero": -0.0, "deep": [{"zero": -0.0}]})
+    data.fields["null"].MergeFromString(b"\x08\x07")
+    data.fields["unknown"].MergeFromString(b"\x20\x01\x98\x06\x01")
+    kept = struct(data_json("data", data, LIMIT)).SerializeToString(deterministic=True)
+    assert data.SerializeToString(deterministic=True) == kept
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_json_cannot_hold_is_refused(number: float) -> None:
     with pytest.raises(InvalidField, match="NaN or infinity"):
