@@ -54,43 +54,68 @@ _PENDING = """
 SELECT session_id, source, coalesce_key, message_id FROM messages
 WHERE session_id = ANY ($1::uuid[]) AND type = 'system' AND position IS NULL AND settled_at IS NULL"""
 
-# As `_columns` gives them.
-_COLUMNS = """session_id, message_id, source, principal, text, notification_type, subject, data_json,
-    delivery, request_id, digest, hops"""
-_DEPOSITS = """unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::text[], $9::text[], $10::text[], $11::bytea[], $12::int[]"""
+# What `_columns` gives.
+_TYPES = {
+    "session_id": "uuid",
+    "message_id": "uuid",
+    "source": "text",
+    "principal": "text",
+    "text": "text",
+    "notification_type": "text",
+    "subject": "text",
+    "data_json": "text",
+    "delivery": "text",
+    "request_id": "text",
+    "digest": "bytea",
+    "hops": "int",
+}
+_COLUMNS = ", ".join(_TYPES)
+_LISTS = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES.values(), 1))
+_VALUES = ", ".join(f"${n}::{kind} AS {name}" for n, (name, kind) in enumerate(_TYPES.items(), 1))
 
 _INSERT = f"""
 INSERT INTO messages ({_COLUMNS}, coalesce_key, expire_time, posted_at, posted_revision, type)
 SELECT *, 'system'
-FROM {_DEPOSITS}, $13::text[], $14::timestamptz[], $15::timestamptz[], $16::bigint[])"""
+FROM unnest({_LISTS}, $13::text[], $14::timestamptz[], $15::timestamptz[], $16::bigint[])"""
 
 # Deposits that cannot replace, expire or be one too many only append. A request id used before breaks the
-# unique index, and nothing of it happens. A session of which only some rows are held came free in between,
-# and is left alone: its deposits would change places.
+# unique index, and nothing of it happens.
 _APPEND = f"""
+, raised AS (
+    UPDATE sessions s SET revision = f.posted_revision, outstanding = s.outstanding + many FROM fresh f
+    WHERE s.session_id = f.session_id AND nth = many
+), inserted AS (
+    INSERT INTO messages ({_COLUMNS}, posted_at, posted_revision, type)
+    SELECT {_COLUMNS}, posted_at, posted_revision, 'system' FROM fresh
+), recorded AS (
+    INSERT INTO events (session_id, revision, create_time, type, message_id)
+    SELECT session_id, posted_revision, posted_at, 'interrupt_posted', message_id FROM fresh
+)
+SELECT place, posted_at, posted_revision FROM fresh"""
+
+_APPEND_ONE = f"""
+WITH fresh AS (
+    SELECT d.*, 1 AS place, 1 AS nth, 1 AS many, revision + 1 AS posted_revision,
+           clock_timestamp() AS posted_at
+    FROM sessions s, (SELECT {_VALUES}) AS d
+    WHERE s.session_id = $1 AND state <> 'ended' AND outstanding < $13 FOR NO KEY UPDATE OF s SKIP LOCKED
+){_APPEND}"""
+
+# A session of which only some rows are held came free in between, and is left alone: its deposits would
+# change places.
+_APPEND_ALL = f"""
 WITH sent AS (
     SELECT *, row_number() OVER (PARTITION BY session_id ORDER BY place) AS nth,
            count(*) OVER (PARTITION BY session_id) AS many
-    FROM {_DEPOSITS}) WITH ORDINALITY AS d ({_COLUMNS}, place)
+    FROM unnest({_LISTS}) WITH ORDINALITY AS d ({_COLUMNS}, place)
 ), held AS (
     SELECT sent.*, revision + nth AS posted_revision FROM sent JOIN sessions s USING (session_id)
     WHERE s.state <> 'ended' AND s.outstanding + many <= $13
     ORDER BY s.session_id FOR NO KEY UPDATE OF s SKIP LOCKED
-), whole AS (
+), fresh AS (
     SELECT *, (SELECT clock_timestamp()) AS posted_at
     FROM (SELECT *, count(*) OVER (PARTITION BY session_id) AS held FROM held) AS h WHERE held = many
-), raised AS (
-    UPDATE sessions s SET revision = w.posted_revision, outstanding = s.outstanding + many FROM whole w
-    WHERE s.session_id = w.session_id AND nth = many
-), inserted AS (
-    INSERT INTO messages ({_COLUMNS}, posted_at, posted_revision, type)
-    SELECT {_COLUMNS}, posted_at, posted_revision, 'system' FROM whole
-), recorded AS (
-    INSERT INTO events (session_id, revision, create_time, type, message_id)
-    SELECT session_id, posted_revision, posted_at, 'interrupt_posted', message_id FROM whole
-)
-SELECT place, posted_at, posted_revision FROM whole"""
+){_APPEND}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +215,10 @@ class Deposits:
         least = min(self._limits.max_pending, self._limits.max_pending_per_source)
         try:
             async with self._database.connection() as connection:
-                rows = await connection.fetch(_APPEND, *_columns(new), least)
+                if len(new) == 1:
+                    rows = await connection.fetch(_APPEND_ONE, *(one for (one,) in _columns(new)), least)
+                else:
+                    rows = await connection.fetch(_APPEND_ALL, *_columns(new), least)
         except asyncpg.UniqueViolationError:
             return [None] * len(group)
         posted = {place: Fact(time, revision) for place, time, revision in rows}

@@ -49,7 +49,8 @@ SELECT session_id, posted_revision, posted_at, 'message_appended', message_id FR
 ANALYZE"""
 
 STATEMENTS = {
-    "deposit: append": deposits._APPEND,
+    "deposit: append one": deposits._APPEND_ONE,
+    "deposit: append all": deposits._APPEND_ALL,
     "deposit: lock": deposits._LOCK,
     "deposit: look for duplicates": deposits._KNOWN,
     "deposit: read what is pending": deposits._PENDING,
