@@ -56,15 +56,16 @@ class Services:
 
 
 @asynccontextmanager
-async def services(bench: Bench, name: str, replicas: int = 1) -> AsyncIterator[Services]:
-    """Run them on a new database while the context is open, with a model that answers at once."""
+async def services(bench: Bench, name: str, replicas: int = 1, **settings: str) -> AsyncIterator[Services]:
+    """Run them on a new database while the context is open, with a model that answers at once, and with
+    these settings of the agent services."""
     database_url = await bench.new_database(name)
     async with AsyncExitStack() as stack:
 
         async def start(module: str, **settings: str) -> Process:
             return await stack.enter_async_context(running(bench.directory, module, **settings))
 
-        settings = {
+        settings |= {
             "SPARK_DATABASE_URL": database_url,
             "SPARK_AGENT_LISTEN": "127.0.0.1:0",
             "SPARK_DEMO_PACE": "0",
