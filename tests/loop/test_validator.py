@@ -133,11 +133,11 @@ async def broken_invariants(store: Store, schedule: Schedule = STORY) -> set[int
 
 
 async def test_1_an_acknowledgement_without_a_commit(store: Store, broken: Breaker) -> None:
-    async def acknowledge(self: Deposits, deposit: Deposit) -> Deposited:
+    async def acknowledge(self: Deposits, group: Sequence[Deposit]) -> Sequence[Deposited]:
         posted = Fact(datetime.now(UTC), 1)
-        return Deposited(deposited(MessageId(new_id()), deposit, posted), duplicate=False)
+        return [Deposited(deposited(MessageId(new_id()), one, posted), duplicate=False) for one in group]
 
-    broken.part(Deposits, "_commit_alone", acknowledge)
+    broken.part(Deposits, "_append", acknowledge)
     assert 1 in await broken_invariants(store, POSTS)
 
 
