@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import MappingProxyType
 
-MAX_PENDING, MAX_PENDING_PER_SOURCE = 4, 3
+MAX_PENDING, MAX_PENDING_PER_SOURCE = 3, 2
 SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5
 # Of what one request costs.
 INPUT_TOKENS, OUTPUT_TOKENS = 10, 5
