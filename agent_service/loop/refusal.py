@@ -53,10 +53,10 @@ class Refusals:
         shortened = work.window.shortened(unseen, work.frame_tag)
         if not shortened:
             return False
-        await self.room.show_less(work.lease, shortened)
-        work.show_less(shortened)
         detail = f"{SHORTENED}: {refused.detail}"
         await self.transcript.fail_request(work.lease, work.place, refused.reason, detail, Usage())
+        await self.room.show_less(work.lease, shortened)
+        work.show_less(shortened)
         return True
 
     async def _is_for(self, rows: Collection[MessageId], work: Work, speaker: Speaker) -> bool:

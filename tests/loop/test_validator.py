@@ -97,8 +97,15 @@ THE_END = Schedule(
     tools=((Post(), NEXT_TURN),),
 )
 
+# What was delivered has to be shown shorter, twice, while more waits.
+TOO_LONG = Schedule(
+    runs=(Run((LONG, LONG, LONG, LONG, LONG)),),
+    agent=(*[Play(Fails(RoundFailure.CONTEXT_OVERFLOW), after=(Post(),))] * 2, Play(Calls(("now",)))),
+    window=2400,
+)
 
-@pytest.mark.parametrize("schedule", [STORY, POSTS, THE_END])
+
+@pytest.mark.parametrize("schedule", [STORY, POSTS, THE_END, TOO_LONG])
 async def test_nothing_is_wrong_with_the_product_as_it_is(store: Store, schedule: Schedule) -> None:
     assert violations(await played(store, schedule)) == []
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Protocol
 
-from agent_service.domain import JsonObject, Usage
+from agent_service.domain import JsonObject, RoundFailure, Usage
 from agent_service.model import (
     INNER_VOICE_MARK,
     SUMMARY_MARK,
@@ -66,6 +66,8 @@ class PlayingModel:
             if first:
                 await self._stage.does(play.after, interruptible)
         if isinstance(play.reply, Fails):
+            too_long = play.reply.reason is RoundFailure.CONTEXT_OVERFLOW
+            asked.refused = too_long and by is not Asker.SUMMARY
             raise ModelError(play.reply.reason, "as the schedule says")
         usage = Usage(len(json.dumps(request.messages)) // 4, 0, 10) if self._counts else None
         yield Chunk(usage=usage, begun=False)

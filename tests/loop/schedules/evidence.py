@@ -7,6 +7,7 @@ from enum import Enum
 from uuid import UUID
 
 from agent_service.domain import JsonObject
+from agent_service.loop.refusal import SHORTENED
 from agent_service.model import Request
 from agent_service.store.database import Hot
 from tests.loop.schedules.plan import Schedule
@@ -68,6 +69,11 @@ class EventRow:
     message_id: UUID | None
     data: Mapping[str, object] | None
 
+    @property
+    def shortens(self) -> bool:
+        """Whether what no model has seen is shown shorter from then on."""
+        return self.type == "round_failed" and SHORTENED in str(self.data)
+
 
 class Asker(Enum):
     AGENT = "agent"
@@ -85,6 +91,8 @@ class Asked:
     next_position: int
     # The first chunk of the reply was handed over.
     begun: bool = False
+    # It was too long, and not for a summary.
+    refused: bool = False
     # Whoever asked may not have been able to write anything more.
     cut: bool = False
 

@@ -55,7 +55,8 @@ def those_due_are_delivered_in_order(evidence: Evidence) -> Iterator[str]:
 
 def as_many_are_delivered_as_there_is_room_for(evidence: Evidence) -> Iterator[str]:
     """A quarter of the window, in which three bytes are reckoned a token, holds them and those delivered
-    before that are not yet answered; the last one says how many wait."""
+    before that are not yet answered; the last one says how many wait. After a request that was too long there
+    is less room, until the next reply."""
     quarter, frames = (evidence.schedule.window or _USUAL_WINDOW) // 4, _frames(evidence)
     for point in safe_points(evidence):
         due = [row for row in evidence.interrupts if _is_due(row, point)]
@@ -67,12 +68,19 @@ def as_many_are_delivered_as_there_is_room_for(evidence: Evidence) -> Iterator[s
             yield f"more than a quarter of the window is delivered at {point}"
         for row in left[:1]:
             least = [*before, *now, _without_count(frames.get(row.text, b""))]
-            known = row.text in frames and not row.shown_bytes
+            cut = any(one.shown_bytes for one in (*unanswered, *delivered, row))
+            known = row.text in frames and not cut and not _was_refused(evidence, point)
             if not before + now or (known and sum(len(frame) / 3 + 1 for frame in least) <= quarter):
                 yield f"{row} is left waiting at {point}, though there is room"
         for row in delivered[-1:]:
             if (row.left_waiting or 0) != len(left):
                 yield f"{row} says that {row.left_waiting} wait and not {len(left)}"
+
+
+def _was_refused(evidence: Evidence, point: SafePoint) -> bool:
+    replies = [row.appended_revision for row in evidence.transcript if row.type in REPLIES]
+    since = max((revision for revision in replies if revision < point.first), default=0)
+    return any(asked.refused and since <= asked.revision < point.first for asked in evidence.witness.asked)
 
 
 def _is_due(row: MessageRow, point: SafePoint) -> bool:

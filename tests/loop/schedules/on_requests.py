@@ -45,12 +45,13 @@ def _is_shown_as_text(evidence: Evidence, asker: Asker) -> Iterator[str]:
 
 
 def requests_grow_at_their_end(evidence: Evidence) -> Iterator[str]:
-    """From one compaction to the next. What stands before the conversation changes with a turn at most."""
+    """From one compaction to the next, or until something has to be shown shorter. What stands before the
+    conversation changes with a turn at most."""
     for asker in (Asker.AGENT, Asker.VOICE):
         for before, after in pairwise(asked_by(evidence, asker)):
             events = evidence.events[before.revision : after.revision]
             between = {event.type for event in events}
-            if "compacted" in between:
+            if "compacted" in between or any(event.shortens for event in events):
                 continue
             if not _only_grows(before.messages[1:], after.messages[1:]):
                 yield f"{after} does not begin as {before} was"
@@ -75,8 +76,10 @@ def _only_grows(before: Sequence[JsonObject], after: Sequence[JsonObject]) -> bo
 
 
 def an_interrupt_always_looks_the_same(evidence: Evidence) -> Iterator[str]:
-    looks: dict[str, set[str]] = {}
+    """Until something has to be shown shorter."""
+    looks: dict[tuple[str, int], set[str]] = {}
     for asked in evidence.witness.asked:
+        shortened = sum(event.shortens for event in evidence.events[: asked.revision])
         for row, frame in shown(evidence, asked):
-            looks.setdefault(str(row), set()).add(frame)
-    yield from (f"{row} was shown in {len(them)} ways" for row, them in looks.items() if len(them) > 1)
+            looks.setdefault((str(row), shortened), set()).add(frame)
+    yield from (f"{row} was shown in {len(them)} ways" for (row, _), them in looks.items() if len(them) > 1)

@@ -164,10 +164,12 @@ class Outside:
 
 
 def _timeless(event: Event) -> Event:
-    """An event without the times that come before their time here."""
+    """An event as a client sees it, who is not told how much a model is shown, without the times that come
+    before their time here."""
     match event.happening:
         case InterruptChanged(_, interrupt) as changed:
-            return replace(event, happening=replace(changed, interrupt=replace(interrupt, expire_time=None)))
+            told = replace(interrupt, expire_time=None, shown_bytes=0)
+            return replace(event, happening=replace(changed, interrupt=told))
         case MessageAppended(message):
             return replace(event, happening=MessageAppended(replace(message, deadline=None)))
         case _:
