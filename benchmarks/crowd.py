@@ -138,12 +138,15 @@ async def _load(bench: Bench, name: str, sessions: int) -> _Load:
         ) as replica:
             process = psutil.Process(replica.process.pid)
             await asyncio.sleep(bench.choose(SETTLING_SECONDS, smoke=SMOKE_SECONDS))
-            before = await _spent(connection, process)
-            await asyncio.sleep(watched_seconds)
-            after = await _spent(connection, process)
+            began, before = time.perf_counter(), await _spent(connection, process)
+            after, idle_seconds = before, None
+            # On a busy machine it may take longer until a turn and a round begin.
+            while idle_seconds is None or after[1] == before[1]:
+                await asyncio.sleep(watched_seconds)
+                after = await _spent(connection, process)
+                idle_seconds = await connection.fetchval(_LATE_SECONDS, time.perf_counter() - began)
             memory_bytes = process.memory_info().rss
             text_bytes = await connection.fetchval(_TEXT_BYTES)
-            idle_seconds = await connection.fetchval(_LATE_SECONDS, watched_seconds)
         await connection.close()
     cpu_seconds, rounds = (now - then for now, then in zip(after, before, strict=True))
     return _Load(memory_bytes, cpu_seconds / rounds, idle_seconds - reply_seconds, text_bytes)
