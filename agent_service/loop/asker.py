@@ -1,6 +1,5 @@
 """Asks models for a session: shows their words as they come, and cancels a request that is not wanted."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ class Asker:
             models = [self.model(name) for name in work.models]
         except ConfigNotFound:
             return replace(work.window, tokens=None)
-        known = await asyncio.gather(*(model.context_window() for model in models))
+        known = [await model.context_window() for model in models]
         return replace(work.window, tokens=min((tokens for tokens in known if tokens), default=None))
 
     async def reply(self, work: Work, speaker: Speaker) -> Reply:

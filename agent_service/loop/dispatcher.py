@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -164,11 +165,10 @@ class Dispatcher:
             task.cancel()
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._hinted.wait(), self._poll_seconds)
-        except TimeoutError:
-            return
-        self._hinted.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_seconds):
+                await self._hinted.wait()
+            self._hinted.clear()
 
     def _hear(self, session_id: SessionId | None) -> None:
         if session_id is None or not self._busy[session_id]:

@@ -85,7 +85,8 @@ class Profiles:
     async def learn(self, names: Iterable[str]) -> None:
         """Ask about models of which nothing is known, or not for sure any more. Takes a bounded time; what
         cannot be found out now stays as it was. Raises Unavailable, of the database."""
-        await asyncio.gather(*(self._learn(name) for name in set(names)))
+        for name in set(names):
+            await self._learn(name)
 
     async def check(self, name: str) -> ModelCheck:
         """Ask in any case. Raises ConfigNotFound, and Unavailable, of the database."""

@@ -6,6 +6,7 @@ nothing has come between. Otherwise, and where one statement cannot write it all
 under the row's lock.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -241,6 +242,8 @@ class SafePoints:
                 await write_rows(connection, [held.ledger])
                 await _write(connection, lease, next_position, held, move)
         self._wakeups.hint(lease.session_id)
+        # Who waits for it begins to read before the holder goes on to compute.
+        await asyncio.sleep(0)
         return move.point
 
     async def _read(

@@ -42,11 +42,11 @@ class _Exchange:
         await self.write(f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode())
 
     async def delta(self, finish_reason: str | None = None, **delta: object) -> None:
-        """A chunk with a choice."""
+        """A chunk with a choice. Who reads it may be quicker than we are with the next line."""
+        self.first_at = self.first_at or time.time()
         await self.send({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
         self.chunks += 1
         self.finished = bool(finish_reason)
-        self.first_at = self.first_at or time.time()
 
     async def refuse(self, status: int, message: str) -> None:
         body = json.dumps({"error": {"message": message}}).encode()
