@@ -38,11 +38,12 @@ from agent_service.domain import (
 from agent_service.settings import Limits
 from agent_service.store.database import Database
 from agent_service.store.deposits import Deposits
+from agent_service.store.held import Admission
 from agent_service.store.interrupts import Interrupts
 from agent_service.store.leases import Leases, register
 from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.room import Room
-from agent_service.store.safe_points import SafePoints
+from agent_service.store.safe_points import SafePoint, SafePoints
 from agent_service.store.servers import Own
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
@@ -54,6 +55,23 @@ T = TypeVar("T")
 # Where nobody listens.
 NOWHERE = "127.0.0.1:1"
 LIMITS = Limits(max_text_bytes=16384, max_data_bytes=16384, max_pending=1000, max_pending_per_source=250)
+
+
+IN_PLACE = Profile(Placement.SYSTEM)
+
+
+def in_place(name: str) -> Profile:
+    """What is known of any model."""
+    return IN_PLACE
+
+
+def terms(session: Session) -> Terms:
+    profiles = Placement.SYSTEM, IN_PLACE, IN_PLACE
+    return Terms(session.goal, session.config, "You are an agent.", "[]", (), *profiles)
+
+
+def admit_all(due: Sequence[Interrupt]) -> Portion:
+    return Portion(len(due))
 
 
 @dataclass(frozen=True)
@@ -105,10 +123,18 @@ class Store:
         leases = await self.leases.claim_due(await self.replica(address=address), 1000)
         return next(lease for lease in leases if lease.session_id == session_id)
 
+    async def begin_turn(
+        self, lease: Lease, terms: Callable[[Session], Terms] = terms, admit: Admission = admit_all
+    ) -> SafePoint | None:
+        """As a holder does that has just loaded the session."""
+        return await self.safe_points.begin_turn(
+            lease, (await self.transcript.load(lease)).standing, terms, admit
+        )
+
     async def open_turn(self, session_id: SessionId, address: str = NOWHERE) -> Work:
         """A session in the hands of a holder, in the first round of a turn."""
         lease = await self.claim(session_id, address)
-        assert await self.safe_points.begin_turn(lease, 1, terms, admit_all)
+        assert await self.begin_turn(lease)
         position = 1 + await self.outstanding(session_id)
         await self.transcript.append(lease, position, Place(1, 0, 1), [user("Begin.")], Usage())
         assert await self.safe_points.begin_round(lease, position + 1, 1, admit_all)
@@ -148,23 +174,6 @@ class Store:
             yield connection
         finally:
             await connection.close()
-
-
-IN_PLACE = Profile(Placement.SYSTEM)
-
-
-def in_place(name: str) -> Profile:
-    """What is known of any model."""
-    return IN_PLACE
-
-
-def terms(session: Session) -> Terms:
-    profiles = Placement.SYSTEM, IN_PLACE, IN_PLACE
-    return Terms(session.goal, session.config, "You are an agent.", "[]", (), *profiles)
-
-
-def admit_all(due: Sequence[Interrupt]) -> Portion:
-    return Portion(len(due))
 
 
 @asynccontextmanager

@@ -181,7 +181,7 @@ class Agent:
 
     async def _begin_turn(self, work: Work) -> None:
         await self._enter(
-            work, self.safe_points.begin_turn(work.lease, work.next_position, work.next_terms, work.admit)
+            work, self.safe_points.begin_turn(work.lease, work.found, work.next_terms, work.admit)
         )
         work.window = await self.asker.window(work)
 

@@ -32,6 +32,7 @@ from agent_service.loop.prompt import system_prompt
 from agent_service.loop.window import UNKNOWN, Window, size
 from agent_service.model import ToolSpec
 from agent_service.store.safe_points import SafePoint
+from agent_service.store.standing import Standing
 from agent_service.store.transcript import Snapshot
 from agent_service.tools import Toolbox
 
@@ -60,6 +61,8 @@ class Work:
     rows: list[Message]
     # Delivered, and in no request yet that a model has begun to answer.
     unseen: list[MessageId]
+    # Where it stood, and what waited, when it was loaded.
+    found: Standing
     # Of the last safe point: an interrupt posted later has not been met by one.
     revision: int = 0
     window: Window = UNKNOWN
@@ -72,17 +75,18 @@ class Work:
     def of(
         cls, lease: Lease, snapshot: Snapshot, toolbox: Toolbox, known: Callable[[str], Profile | None]
     ) -> "Work":
+        found = snapshot.standing
         return cls(
             lease,
-            snapshot.session,
+            found.session,
             toolbox,
             known,
             snapshot.terms,
             snapshot.frame_tag,
             snapshot.turn_open,
-            snapshot.place,
-            snapshot.interrupted,
-            snapshot.next_position,
+            found.place,
+            found.interrupted,
+            found.next_position,
             snapshot.context_tokens,
             list(snapshot.rows),
             [
@@ -90,6 +94,7 @@ class Work:
                 for row in snapshot.rows
                 if isinstance(row.content, Interrupt) and row.content.seen is None
             ],
+            found,
             window=Window(None, snapshot.bytes_per_token),
         )
 

@@ -16,6 +16,7 @@ from agent_service.domain import (
 )
 from agent_service.store.ledger import Ledger
 from agent_service.store.rows import session_fields
+from agent_service.store.standing import Standing
 
 # Says how many of those that are due, in their order, are delivered at once.
 Admission = Callable[[Sequence[Interrupt]], Portion]
@@ -23,23 +24,23 @@ Admission = Callable[[Sequence[Interrupt]], Portion]
 
 @dataclass(slots=True)
 class Held:
-    session: Session
-    due: bool
-    place: Place
-    next_position: int
-    interrupted: bool
-    # Where interrupts go that are delivered here.
-    placement: Placement
-    # Of this turn, and since the session was last resumed.
-    rounds: int
-    tokens: int
-    ledger: Ledger
+    found: Standing
     render_version: int
-    # What waits, expired or due, and how much more of it was not read.
-    waiting: list[Interrupt]
-    unread: int
+    session: Session = field(init=False)
+    place: Place = field(init=False)
+    interrupted: bool = field(init=False)
+    next_position: int = field(init=False)
+    # Where interrupts go that are delivered here.
+    placement: Placement = field(init=False)
+    ledger: Ledger = field(init=False)
     rows: list[Message] = field(default_factory=list)
     delivered: list[Interrupt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        found = self.found
+        self.session, self.place, self.interrupted = found.session, found.place, found.interrupted
+        self.next_position, self.placement = found.next_position, found.placement
+        self.ledger = Ledger(found.session.session_id, found.now, found.session.revision, found.outstanding)
 
     @property
     def active(self) -> bool:
@@ -54,9 +55,9 @@ class Held:
         config = self.session.config
         if new_turn and 0 < config.max_turns <= self.place.turn:
             reached = f"max_turns, {config.max_turns}"
-        elif 0 < config.token_budget <= self.tokens:
+        elif 0 < config.token_budget <= self.found.tokens:
             reached = f"token_budget, {config.token_budget}"
-        elif new_round and 0 < config.max_rounds_per_turn <= self.rounds:
+        elif new_round and 0 < config.max_rounds_per_turn <= self.found.rounds:
             reached = f"max_rounds_per_turn, {config.max_rounds_per_turn}"
         else:
             return False
@@ -69,7 +70,7 @@ class Held:
     def take_due(self) -> list[Interrupt]:
         """What is due here. The expired is settled on the way."""
         found = []
-        for pending in self.waiting:
+        for pending in self.found.waiting:
             if pending.expire_time and pending.expire_time <= self.ledger.now:
                 self.ledger.expire(pending.interrupt_id)
             else:
@@ -81,7 +82,7 @@ class Held:
         if not waiting:
             return
         portion = admit(waiting)
-        left = len(waiting) - portion.count + self.unread
+        left = len(waiting) - portion.count + self.found.unread
         self.delivered = [
             replace(
                 pending,

@@ -82,9 +82,9 @@ READING_COLUMNS = (
 )
 
 
-# What the newest turn runs with.
+# What the newest turn runs with, beside `profile`.
 TERMS_COLUMNS = """coalesce(turn_goal, goal) AS turn_goal, coalesce(turn_config, config) AS turn_config,
-    system_prompt, tool_specs, notes, announced, profile, voice_profile"""
+    system_prompt, tool_specs, notes, announced, voice_profile"""
 
 
 def session(row: Row) -> Session:

@@ -1,9 +1,9 @@
 """Safe points: where a session's holder reads what waits, and delivers it.
 
 Each reads the session's row, with the holder's epoch and next position compared, and the messages in a second
-statement; decides; and writes in one statement, which compares the revision: where it is still the same,
-nothing has come between. Otherwise, and where one statement cannot write it all, the same is done once more
-under the row's lock.
+statement, unless the holder has just done so; decides; and writes in one statement, which compares the
+revision: where it is still the same, nothing has come between. Otherwise, and where one statement cannot
+write it all, the same is done once more under the row's lock.
 """
 
 import asyncio
@@ -26,37 +26,18 @@ from agent_service.domain import (
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database, Hot
 from agent_service.store.held import Admission, Held
-from agent_service.store.ledger import RECORD, event_columns, opened, write_rows
+from agent_service.store.ledger import RECORD, event_columns, write_rows
 from agent_service.store.release import RELEASED, due
-from agent_service.store.rows import (
-    MESSAGE_COLUMNS,
-    SESSION_COLUMNS,
-    config_fields,
-    get,
-    interrupt,
-    profile,
-    profile_fields,
-    session,
-)
+from agent_service.store.rows import config_fields, profile_fields
+from agent_service.store.standing import STANDING_COLUMNS, WAITING_OF_MODES, Standing, standing
 from agent_service.wakeups import Wakeups
 
 NEXT_ROUND_MODES = frozenset({Delivery.NEXT_ROUND, Delivery.IMMEDIATE})
 ALL_MODES = frozenset(Delivery)
 
 _READ = f"""
-SELECT {SESSION_COLUMNS}, outstanding, round, attempt, interrupted, profile, round - rounds_from AS rounds,
-       input_tokens + output_tokens - tokens_from AS tokens,
-       due_at <= clock_timestamp() AS due, clock_timestamp() AS now
-FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3"""
+SELECT {STANDING_COLUMNS} FROM sessions WHERE session_id = $1 AND lease_epoch = $2 AND next_position = $3"""
 _LOCK = f"{_READ} FOR NO KEY UPDATE"
-
-# Of a great many that wait no safe point reads all, but all are counted.
-MAX_READ = 250
-_PENDING = f"""
-SELECT {MESSAGE_COLUMNS}, count(*) OVER () AS waiting FROM messages
-WHERE session_id = $1 AND type = 'system' AND position IS NULL AND settled_at IS NULL
-    AND delivery = ANY ($2::text[])
-ORDER BY posted_revision LIMIT {MAX_READ}"""
 
 _IMMEDIATE_WAITS = """
 SELECT EXISTS (
@@ -141,14 +122,14 @@ class SafePoints:
         self._database, self._wakeups, self._render_version = database, wakeups, render_version
 
     async def begin_turn(
-        self, lease: Lease, next_position: int, terms: Callable[[Session], Terms], admit: Admission
+        self, lease: Lease, loaded: Standing, terms: Callable[[Session], Terms], admit: Admission
     ) -> SafePoint | None:
         """Open a turn with its first delivery, where it is due or something is there to deliver, on the terms
-        that follow from the session as it is now."""
+        that follow from the session as it is now. What the holder has loaded need not be read again."""
 
         def decide(held: Held) -> _Move:
             waiting = held.take_due() if held.active else []
-            in_time = held.due and held.session.config.mode is SessionMode.AUTONOMOUS
+            in_time = held.found.due and held.session.config.mode is SessionMode.AUTONOMOUS
             if not held.active or not (waiting or in_time) or held.stop_at_limit(new_turn=True):
                 return _release(held)
             held.place, held.interrupted = Place(held.place.turn + 1, 0, 1), False
@@ -158,7 +139,8 @@ class SafePoints:
             held.deliver(waiting, admit)
             return _open_turn(held, opening)
 
-        return await self._pass(lease, next_position, ALL_MODES, decide)
+        fresh = loaded if loaded.is_fresh else None
+        return await self._pass(lease, loaded.next_position, ALL_MODES, decide, fresh)
 
     async def begin_voice_again(self, lease: Lease, next_position: int, admit: Admission) -> SafePoint | None:
         """Deliver what is due at the start of an open turn whose inner voice has not spoken yet."""
@@ -228,16 +210,23 @@ class SafePoints:
         return bool(row[0])
 
     async def _pass(
-        self, lease: Lease, next_position: int, modes: frozenset[Delivery], decide: Callable[[Held], _Move]
+        self,
+        lease: Lease,
+        next_position: int,
+        modes: frozenset[Delivery],
+        decide: Callable[[Held], _Move],
+        found: Standing | None = None,
     ) -> SafePoint | None:
         """Read, decide and write; what nobody has seen written is decided again. Hinted after the commit."""
         async with self._database.connection() as connection:
-            held = await self._read(connection, _READ, lease, next_position, modes)
+            found = found or await _read(connection, _READ, lease, next_position, modes)
+            held = Held(found, self._render_version)
             move = decide(held)
             written = not held.ledger.has_rows and await _write(connection, lease, next_position, held, move)
         if not written:
             async with self._database.transaction() as connection:
-                held = await self._read(connection, _LOCK, lease, next_position, modes)
+                found = await _read(connection, _LOCK, lease, next_position, modes)
+                held = Held(found, self._render_version)
                 move = decide(held)
                 await write_rows(connection, [held.ledger])
                 await _write(connection, lease, next_position, held, move)
@@ -246,35 +235,17 @@ class SafePoints:
         await asyncio.sleep(0)
         return move.point
 
-    async def _read(
-        self,
-        connection: Hot,
-        statement: str,
-        lease: Lease,
-        next_position: int,
-        modes: frozenset[Delivery],
-    ) -> Held:
-        """The session, and what waits of these modes, in the order of the deposits."""
-        row = await connection.fetchrow(statement, lease.session_id, lease.epoch, next_position)
-        if row is None:
-            raise LeaseLost
-        ledger, waiting = opened(row), []
-        if ledger.outstanding and modes:
-            waiting = await connection.fetch(_PENDING, lease.session_id, [mode.value for mode in modes])
-        return Held(
-            session(row),
-            bool(row["due"]),
-            Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
-            next_position,
-            get(row, "interrupted", bool),
-            (profile(row, "profile") or UNDECIDED).placement,
-            get(row, "rounds", int),
-            get(row, "tokens", int),
-            ledger,
-            self._render_version,
-            [interrupt(one) for one in waiting],
-            get(waiting[0], "waiting", int) - len(waiting) if waiting else 0,
-        )
+
+async def _read(
+    connection: Hot, statement: str, lease: Lease, next_position: int, modes: frozenset[Delivery]
+) -> Standing:
+    """Where the session stands, and what waits of these modes."""
+    row = await connection.fetchrow(statement, lease.session_id, lease.epoch, next_position)
+    if row is None:
+        raise LeaseLost
+    waits = row["outstanding"] and modes
+    names = [mode.value for mode in modes]
+    return standing(row, await connection.fetch(WAITING_OF_MODES, lease.session_id, names) if waits else ())
 
 
 def _open_turn(held: Held, terms: Terms) -> _Move:

@@ -8,6 +8,7 @@ the holder then forgets the session and never repeats the write.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import dropwhile
 
 from agent_service.domain import (
     Lease,
@@ -17,7 +18,6 @@ from agent_service.domain import (
     Place,
     ReplicaId,
     RoundFailure,
-    Session,
     SessionId,
     Terms,
     ToolCall,
@@ -32,29 +32,31 @@ from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.release import DUE_AFTER_TURN, RELEASED, due
 from agent_service.store.rows import (
     MESSAGE_COLUMNS,
-    SESSION_COLUMNS,
     TERMS_COLUMNS,
     Row,
     get,
     message,
-    session,
     terms,
 )
+from agent_service.store.standing import STANDING_COLUMNS, WAITING, Standing, standing
 from agent_service.wakeups import Wakeups
 
 _LOAD_SESSION = f"""
-SELECT {SESSION_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, round, attempt, interrupted, next_position,
-       context_tokens, bytes_per_token
+SELECT {STANDING_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, context_tokens, bytes_per_token
 FROM sessions WHERE session_id = $1 AND lease_epoch = $2"""
 
-# The newest summary stands for everything up to the position it names, and is read before what follows.
+# The newest summary stands for everything up to the position it names, and is read before what follows. After
+# them all what waits.
 _LOAD_ROWS = f"""
 WITH newest AS (
     SELECT coalesce(max(covers_through_position), 0) AS covered FROM messages
-    WHERE session_id = $1 AND type = 'summary')
-SELECT {MESSAGE_COLUMNS} FROM messages, newest
-WHERE session_id = $1 AND position > covered AND (type <> 'summary' OR covers_through_position = covered)
-ORDER BY type <> 'summary', position"""
+    WHERE session_id = $1 AND type = 'summary'
+), shown AS (
+    SELECT {MESSAGE_COLUMNS}, 0 AS waiting FROM messages, newest
+    WHERE session_id = $1 AND position > covered AND (type <> 'summary' OR covers_through_position = covered)
+), waiting AS ({WAITING})
+SELECT * FROM (SELECT * FROM shown UNION ALL SELECT * FROM waiting) AS loaded
+ORDER BY position IS NULL, type <> 'summary', position, posted_revision"""
 
 # Takes: $1 session, $2 epoch, $3 next position, $4 to $12 the rows, $13 turn, $14 round, $15 to $18 usage.
 _APPEND = f"""
@@ -214,17 +216,12 @@ RETURNING clock_timestamp() AS now"""
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session as its new holder finds it. Its place is the newest round begun in the turn; `interrupted`
-    says that a request of that round was cancelled for an interrupt. There are terms from the first turn on.
-    """
+    """A session as its new holder finds it. There are terms from the first turn on."""
 
-    session: Session
+    standing: Standing
     terms: Terms | None
     frame_tag: str
     turn_open: bool
-    place: Place
-    interrupted: bool
-    next_position: int
     context_tokens: int
     bytes_per_token: float
     rows: tuple[Message, ...]
@@ -257,23 +254,21 @@ class Transcript:
         self._database, self._wakeups = database, wakeups
 
     async def load(self, lease: Lease) -> Snapshot:
-        """Read what the holder needs: the session and the rows that its requests are built from."""
+        """Read what the holder needs: the session, the rows that its requests are built from, what waits."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_LOAD_SESSION, lease.session_id, lease.epoch)
             if row is None:
                 raise LeaseLost
             rows = await connection.fetch(_LOAD_ROWS, lease.session_id)
+        waiting = list(dropwhile(lambda row: row["position"], rows))
         return Snapshot(
-            session(row),
+            standing(row, waiting),
             terms(row),
             get(row, "frame_tag", str),
             get(row, "turn_open", bool),
-            Place(get(row, "turn", int), get(row, "round", int), get(row, "attempt", int)),
-            get(row, "interrupted", bool),
-            get(row, "next_position", int),
             get(row, "context_tokens", int),
             get(row, "bytes_per_token", float),
-            tuple(message(row) for row in rows),
+            tuple(message(row) for row in rows[: len(rows) - len(waiting)]),
         )
 
     async def append(

@@ -149,12 +149,12 @@ async def test_1_an_acknowledgement_without_a_commit(store: Store, broken: Break
 
 
 async def test_2_a_delivery_that_is_made_again(store: Store, broken: Breaker) -> None:
-    broken.words(safe_points, "_PENDING", "position IS NULL", "seen_at IS NULL")
+    broken.words(safe_points, "WAITING_OF_MODES", "position IS NULL", "seen_at IS NULL")
     assert 2 in await broken_invariants(store)
 
 
 async def test_2_a_delivery_in_another_order(store: Store, broken: Breaker) -> None:
-    broken.words(safe_points, "_PENDING", "ORDER BY posted_revision", "ORDER BY posted_revision DESC")
+    broken.words(safe_points, "WAITING_OF_MODES", "ORDER BY posted_revision", "ORDER BY posted_revision DESC")
     assert 2 in await broken_invariants(store)
 
 

@@ -48,9 +48,7 @@ async def hold(store: Store, lease: Lease, tools: Toolbox) -> Work:
 
 async def begin_turn(store: Store, session_id: SessionId) -> Work:
     work = await hold(store, await store.claim(session_id), toolbox())
-    enter(
-        work, await store.safe_points.begin_turn(work.lease, work.next_position, work.next_terms, work.admit)
-    )
+    enter(work, await store.begin_turn(work.lease, work.next_terms, work.admit))
     return work
 
 

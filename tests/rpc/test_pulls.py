@@ -13,7 +13,7 @@ from spark.agent.v1.agent_service_pb2 import StreamTranscriptRequest
 from tests.rpc.conftest import LONG, Door, live_streams, open_door
 from tests.rpc.holders import Holder, holder, said
 from tests.rpc.reading import Reader, kinds, reading_of, texts, words
-from tests.support import Store, Work, admit_all, assistant, open_store, terms, until
+from tests.support import Store, Work, assistant, open_store, until
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_the_pull_follows_the_session_to_its_next_holder(store: Store, liv
             await answer(store, work)
             await store.nudge(session_id)
             lease = await store.claim(session_id, second.address)
-            assert await store.safe_points.begin_turn(lease, work.next_position + 1, terms, admit_all)
+            assert await store.begin_turn(lease)
             await until_pulled(second)
             await until_pulled(first, times=0)
             second.tell(reader.last_revision, said("Next.", turn=2, round=0))

@@ -140,7 +140,7 @@ async def test_a_session_is_handed_over_with_its_turn_open(store: Store) -> None
     (lease,) = await store.leases.claim_own(taker, [], 10)
     assert lease.session_id == session_id
     snapshot = await store.transcript.load(lease)
-    assert (snapshot.turn_open, snapshot.next_position) == (True, work.next_position)
+    assert (snapshot.turn_open, snapshot.standing.next_position) == (True, work.next_position)
 
 
 @pytest.mark.parametrize("why", ["dead", "about to stop", "suspect"])

@@ -5,7 +5,7 @@ import pytest
 from agent_service.domain import Evidence, Finding, Interrupt, Placement, Profile, ProfileKey, Session, Terms
 from agent_service.errors import LeaseLost
 from agent_service.store.rows import profile_fields
-from tests.support import IN_PLACE, Store, admit_all, terms
+from tests.support import IN_PLACE, Store, admit_all
 
 KEY = ProfileKey("http://lamp/v1", "keeper", "a1")
 AS_SYSTEM = Finding(Profile(Placement.SYSTEM), Evidence.RENDERED)
@@ -57,7 +57,7 @@ async def test_interrupts_go_where_the_turn_has_them_at_every_safe_point_and_sta
     session_id = await store.session()
     first = await store.nudge(session_id, "one")
     lease = await store.claim(session_id)
-    assert await store.safe_points.begin_turn(lease, 1, undecided, admit_all)
+    assert await store.begin_turn(lease, undecided)
     as_user = Terms(
         "", (await store.sessions.get(session_id)).session.config, "", "[]", profile=AS_USER.profile
     )
@@ -71,7 +71,7 @@ async def test_a_turn_delivers_its_first_interrupts_where_it_will_have_them(stor
     session_id = await store.session()
     nudge = await store.nudge(session_id)
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert await placements(store, nudge) == [Placement.SYSTEM]
     assert (await store.transcript.load(lease)).terms == point.terms
@@ -81,7 +81,7 @@ async def test_what_no_model_has_seen_is_placed_again_and_nothing_else(store: St
     session_id = await store.session()
     seen, unseen = await store.nudge(session_id, "one"), await store.nudge(session_id, "two")
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert point.terms
     kinds = await store.kinds(session_id)
@@ -107,7 +107,7 @@ async def test_only_the_holder_places_again(store: Store) -> None:
     session_id = await store.session()
     nudge = await store.nudge(session_id)
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert point.terms
     await store.sessions.end(session_id)

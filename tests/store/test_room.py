@@ -63,4 +63,4 @@ async def test_who_has_lost_the_session_changes_nothing(store: Store) -> None:
         await store.room.give_up(former, REASON)
     now = await store.transcript.load(lease)
     assert (now.bytes_per_token, now.rows[0].content.shown_bytes) == (3, 0)
-    assert now.session.state is SessionState.ACTIVE
+    assert now.standing.session.state is SessionState.ACTIVE

@@ -95,7 +95,7 @@ async def test_every_kind_of_event_is_read_with_what_it_was_written_with(store: 
     nudge = await store.nudge(session_id, "new", coalesce_key="k")
     before = (await store.sessions.get(session_id)).session
     lease = await store.claim(session_id)
-    await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    await store.begin_turn(lease)
     await store.safe_points.begin_round(lease, 2, 1, admit_all)
     await store.transcript.see(lease, [nudge.interrupt_id])
     rows = [assistant("Let me see."), call("c1", arguments_json="{")]

@@ -23,7 +23,8 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.held import Admission
-from agent_service.store.safe_points import MAX_READ, SafePoint, Wait
+from agent_service.store.safe_points import SafePoint, Wait
+from agent_service.store.standing import MAX_READ
 from tests.support import Store, admit_all, assistant, call, in_order, response, terms
 
 HOUR = timedelta(hours=1)
@@ -33,7 +34,7 @@ async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: St
     session_id = await store.session()
     first, second = await store.nudge(session_id, "one"), await store.nudge(session_id, "two")
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert point.place == Place(1, 0, 1)
     assert [row.message_id for row in point.rows] == [first.interrupt_id, second.interrupt_id]
@@ -42,6 +43,43 @@ async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: St
     assert kinds[3:] == ["turn_started", "interrupt_delivered", "interrupt_delivered"]
     for row in point.rows:
         assert await store.streams.interrupt(row.message_id) == row.content
+
+
+async def test_a_turn_opens_by_what_was_loaded_unless_something_has_come_between(store: Store) -> None:
+    """Naive: write what follows from the session as it was loaded, whatever it is by now."""
+    session_id = await store.session()
+    first = await store.nudge(session_id, "one")
+    lease = await store.claim(session_id)
+    loaded = (await store.transcript.load(lease)).standing
+    second = await store.nudge(session_id, "two")
+    point = await store.safe_points.begin_turn(lease, loaded, terms, admit_all)
+    assert point
+    assert [row.message_id for row in point.rows] == [first.interrupt_id, second.interrupt_id]
+    assert point.revision == len(await store.kinds(session_id))
+
+
+async def test_a_session_that_is_paused_after_it_was_loaded_opens_no_turn(store: Store) -> None:
+    session_id = await store.session()
+    lease = await store.claim(session_id)
+    loaded = (await store.transcript.load(lease)).standing
+    await store.sessions.pause(session_id)
+    assert await store.safe_points.begin_turn(lease, loaded, terms, admit_all) is None
+    assert "turn_started" not in await store.kinds(session_id)
+
+
+async def test_what_was_loaded_a_while_ago_is_read_again(store: Store) -> None:
+    """Whatever expires changes no revision."""
+    session_id = await store.session()
+    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + HOUR)
+    lease = await store.claim(session_id)
+    loaded = (await store.transcript.load(lease)).standing
+    async with store.database.connection() as connection:
+        await connection.execute("UPDATE messages SET expire_time = now()")
+    long_ago = replace(loaded, read_at=loaded.read_at - HOUR.total_seconds())
+    point = await store.safe_points.begin_turn(lease, long_ago, terms, admit_all)
+    assert point
+    assert point.rows == ()
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
 
 
 async def test_delivery_leaves_the_interrupt_outstanding_until_it_is_seen(store: Store) -> None:
@@ -67,7 +105,7 @@ async def test_next_turn_waits_for_a_turns_start(store: Store) -> None:
         work.lease, work.next_position + 1, work.place, [assistant("Done.")], Usage()
     )
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, work.next_position + 2, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert [row.message_id for row in point.rows] == [later.interrupt_id]
 
@@ -85,7 +123,7 @@ async def test_an_expired_interrupt_is_settled_by_the_delivery_that_meets_it(sto
     session_id = await store.session()
     nudge = await store.overdue(session_id)
     lease = await store.claim(session_id)
-    point = await store.safe_points.begin_turn(lease, 1, terms, admit_all)
+    point = await store.begin_turn(lease)
     assert point
     assert point.rows == ()
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
@@ -96,7 +134,7 @@ async def test_without_something_due_no_turn_starts_and_the_session_is_released(
     session_id = await store.session(SessionMode.ON_INTERRUPT)
     await store.overdue(session_id)
     lease = await store.claim(session_id)
-    assert await store.safe_points.begin_turn(lease, 1, terms, admit_all) is None
+    assert await store.begin_turn(lease) is None
     assert "turn_started" not in await store.kinds(session_id)
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
@@ -240,7 +278,7 @@ async def test_all_that_waits_ends_the_wait_in_the_order_of_the_deposits(store: 
     assert [row.position for row in point.rows] == list(range(turn.next_position, turn.next_position + 5))
     snapshot = await store.transcript.load(turn.lease)
     assert snapshot.rows[-5:] == point.rows
-    assert snapshot.next_position == turn.next_position + 5
+    assert snapshot.standing.next_position == turn.next_position + 5
     assert (await store.kinds(turn.session_id))[-5:] == [
         *["message_appended"] * 2,
         *["interrupt_delivered"] * 3,
@@ -282,7 +320,7 @@ async def test_a_wait_that_nothing_ends_parks_the_session_with_the_lost_calls_an
     await store.nudge(turn.session_id)
     snapshot = await store.transcript.load(await store.claim(turn.session_id))
     assert snapshot.turn_open
-    assert snapshot.next_position == turn.next_position + 1
+    assert snapshot.standing.next_position == turn.next_position + 1
     assert snapshot.rows[-1].content == ToolResponse("dig", "dig", "It is lost.")
 
 
@@ -294,7 +332,7 @@ async def test_a_session_that_may_not_work_is_not_repaired(store: Store) -> None
     assert (await store.kinds(turn.session_id))[-1] == "session_changed"
     await store.sessions.resume(turn.session_id)
     snapshot = await store.transcript.load(await store.claim(turn.session_id))
-    assert snapshot.next_position == turn.next_position
+    assert snapshot.standing.next_position == turn.next_position
 
 
 @pytest.mark.parametrize("limits", [{"max_rounds_per_turn": 1}, {"token_budget": 100}])

@@ -19,7 +19,7 @@ from agent_service.domain import (
     new_id,
 )
 from agent_service.errors import RequestIdReused, SessionEnded, SessionNotFound
-from tests.support import Store, admit_all, assistant, call, in_order, response, terms
+from tests.support import Store, admit_all, assistant, call, in_order, response
 
 
 def new_session(
@@ -152,7 +152,7 @@ async def test_a_resumed_session_that_waits_for_interrupts_goes_on_waiting(store
     await store.sessions.pause(session_id)
     await store.sessions.resume(session_id)
     lease = await store.claim(session_id)
-    assert await store.safe_points.begin_turn(lease, 1, terms, admit_all) is None
+    assert await store.begin_turn(lease) is None
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
 

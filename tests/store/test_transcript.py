@@ -219,8 +219,8 @@ async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
     snapshot = await store.transcript.load(work.lease)
-    assert snapshot.terms == terms(snapshot.session)
-    assert snapshot.place == Place(1, 1, 1)
+    assert snapshot.terms == terms(snapshot.standing.session)
+    assert snapshot.standing.place == Place(1, 1, 1)
 
 
 # ---- compaction
@@ -251,7 +251,7 @@ async def test_a_summary_is_read_in_place_of_what_it_covers(store: Store) -> Non
     assert (row.position, row.covers_through_position) == (5, 1)
     after = await store.transcript.load(work.lease)
     assert after.rows == (row, *before.rows[1:])
-    assert after.next_position == 6
+    assert after.standing.next_position == 6
     assert await store.streams.messages(session_id, 0, 100, 10**6) == [*before.rows, row]
 
 
@@ -261,14 +261,14 @@ async def test_a_compaction_changes_what_the_turn_is_told_and_nothing_of_where_i
     work = await a_round(store, await store.open_turn(await store.session()))
     before = await store.transcript.load(work.lease)
     made = await compaction(store, work)
-    assert before.context_tokens == 520
+    stood = before.standing
+    assert (before.context_tokens, stood.tokens) == (520, 520)
     row = await store.transcript.compact(work.lease, work.next_position, made)
     after = await store.transcript.load(work.lease)
     assert after == replace(
         before,
-        session=after.session,
+        standing=replace(stood, session=after.standing.session, next_position=6, tokens=533),
         terms=made.terms,
-        next_position=6,
         context_tokens=0,
         rows=(row, *before.rows[1:]),
     )

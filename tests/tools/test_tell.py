@@ -21,7 +21,7 @@ from agent_service.store.peers import Peers
 from agent_service.tools import Toolbox, ToolContext
 from agent_service.tools.builtin import builtin_tools
 from agent_service.tools.tell import MAX_HOPS, Tell
-from tests.support import LIMITS, Store, admit_all, deposit, open_store, terms
+from tests.support import LIMITS, Store, deposit, open_store
 
 TEAM = {"team": "north"}
 
@@ -53,7 +53,7 @@ async def deliver(store: Store, session_id: SessionId, hops: int) -> None:
     """Open the session's turn with a nudge that has come by so many agents, and one from outside."""
     await store.deposits.deposit(replace(deposit(session_id), hops=hops))
     await store.nudge(session_id)
-    assert await store.safe_points.begin_turn(await store.claim(session_id), 1, terms, admit_all)
+    assert await store.begin_turn(await store.claim(session_id))
 
 
 def test_only_sessions_that_name_it_have_it(store: Store) -> None:

@@ -59,9 +59,10 @@ class Load:
 
     async def perform(self, world: World) -> object:
         found = await world.store.transcript.load(world.lease(self.key))
+        world.loaded[self.key] = found.standing, world.model.clock
         rows = [(row.position, row.type.value) for row in found.rows]
-        goal = found.terms.goal if found.terms else None
-        return found.turn_open, found.place, found.interrupted, found.next_position, goal, rows
+        goal, stands = found.terms.goal if found.terms else None, found.standing
+        return found.turn_open, stands.place, stands.interrupted, stands.next_position, goal, rows
 
     def predict(self, model: Model, told: object) -> object:
         hand, session = model.writer(self.key)
@@ -95,7 +96,7 @@ class EnterSafePoint:
 
         match hand.stage:
             case Stage.BEGIN_TURN:
-                point = await points.begin_turn(lease, position, terms, admit)
+                point = await points.begin_turn(lease, world.standing(self.key), terms, admit)
             case Stage.BEGIN_VOICE_AGAIN:
                 point = await points.begin_voice_again(lease, position, admit)
             case Stage.BEGIN_ROUND:

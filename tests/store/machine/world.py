@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Protocol
 from uuid import NAMESPACE_OID, uuid5
 
 from agent_service.domain import Lease, MessageId, ReplicaId, SessionId
 from agent_service.errors import LeaseLost, SparkError
 from agent_service.store.database import Database, Hot
+from agent_service.store.standing import Standing
 from tests.store.machine.model import Model, Refused
 from tests.support import Store
 
@@ -24,6 +26,8 @@ class World:
     session_ids: dict[str, SessionId] = field(default_factory=dict)
     # By the names of session and interrupt.
     interrupt_ids: dict[tuple[str, str], MessageId] = field(default_factory=dict)
+    # What workers have loaded, and at which hour of the model.
+    loaded: dict[tuple[str, int], tuple[Standing, int]] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -32,6 +36,11 @@ class World:
     def lease(self, key: tuple[str, int]) -> Lease:
         name, epoch = key
         return Lease(self.session_ids[name], epoch)
+
+    def standing(self, key: tuple[str, int]) -> Standing:
+        """What a worker has loaded; after an hour it knows that this is old."""
+        standing, hour = self.loaded[key]
+        return standing if hour == self.model.clock else replace(standing, read_at=-inf)
 
     def at(self, hour: int) -> datetime:
         """An hour of the model, as the database tells the time."""
