@@ -65,9 +65,11 @@ class GatewayServicer(GatewayServiceServicer):
         if request.ByteSize() > MAX_BATCH_BYTES:
             raise InvalidField("requests", f"has more than {MAX_BATCH_BYTES} bytes")
         outcomes = await self._post_all(request.requests, context.time_remaining())
-        results = list(map(_post_result, outcomes))
+        response = pb.BatchPostInterruptsResponse()
+        for outcome in outcomes:
+            _tell(outcome, response.results.add())
         log.info("interrupts posted", **Counter(map(_fact, outcomes)))
-        return pb.BatchPostInterruptsResponse(results=results)
+        return response
 
     async def GetInterrupt(
         self,
@@ -155,12 +157,13 @@ def _fact(outcome: agent_pb.DepositResult | BaseException) -> str:
             return "posted"
 
 
-def _post_result(outcome: agent_pb.DepositResult | BaseException) -> pb.PostResult:
+def _tell(outcome: agent_pb.DepositResult | BaseException, result: pb.PostResult) -> None:
     match outcome:
         case agent_pb.DepositResult(interrupt=interrupt, duplicate=duplicate):
-            return pb.PostResult(interrupt=interrupt, duplicate=duplicate)
+            result.interrupt.CopyFrom(interrupt)
+            result.duplicate = duplicate
         case GatewayError():
-            return pb.PostResult(error=refused_post(outcome))
+            result.error.CopyFrom(refused_post(outcome))
         case unexpected:
             raise unexpected
 

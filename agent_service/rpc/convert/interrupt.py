@@ -130,7 +130,6 @@ def interrupt_states(field: str, sent: Iterable[int]) -> tuple[InterruptState, .
 
 def interrupt_proto(interrupt: Interrupt, sent_data: Struct | None = None) -> interrupt_pb2.Interrupt:
     """Data that was checked in its deposit need not be made again."""
-    delivered, seen, settled = interrupt.delivered, interrupt.seen, interrupt.settled
     proto = interrupt_pb2.Interrupt(
         interrupt_id=str(interrupt.interrupt_id),
         session_id=str(interrupt.session_id),
@@ -140,16 +139,18 @@ def interrupt_proto(interrupt: Interrupt, sent_data: Struct | None = None) -> in
         state=_STATE_NUMBERS[interrupt.state],
         revision=interrupt.posted.revision,
         create_time=fields.timestamp(interrupt.posted.time),
-        expire_time=fields.timestamp(interrupt.expire_time) if interrupt.expire_time else None,
         coalesce_key=interrupt.coalesce_key,
-        deliver_time=fields.timestamp(delivered.time) if delivered else None,
-        seen_time=fields.timestamp(seen.time) if seen else None,
-        settle_time=fields.timestamp(settled.fact.time) if settled else None,
-        position=interrupt.position,
-        turn=interrupt.turn,
-        round=interrupt.round,
-        settle_reason=settled.reason if settled else "",
     )
+    if interrupt.expire_time:
+        proto.expire_time.CopyFrom(fields.timestamp(interrupt.expire_time))
+    if delivered := interrupt.delivered:
+        proto.deliver_time.CopyFrom(fields.timestamp(delivered.time))
+        proto.position, proto.turn, proto.round = interrupt.position, interrupt.turn, interrupt.round
+    if seen := interrupt.seen:
+        proto.seen_time.CopyFrom(fields.timestamp(seen.time))
+    if settled := interrupt.settled:
+        proto.settle_time.CopyFrom(fields.timestamp(settled.fact.time))
+        proto.settle_reason = settled.reason
     match interrupt.body:
         case Nudge(text):
             proto.nudge.text = text
