@@ -5,6 +5,7 @@ They stay readable, a space takes their effect. What is stored is as it came.
 """
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 # Wide forms, which some tokenizers take for the plain ones.
@@ -59,7 +60,19 @@ _TOKEN = re.compile(
 )
 
 
+# Characters of a text that is remembered.
+_SHORT = 256
+
+
 def defused(text: str) -> str:
     """The text with no token of a chat template in it."""
+    return _defused_before(text) if len(text) <= _SHORT else _defused(text)
+
+
+def _defused(text: str) -> str:
     ends = [found.end() for found in _TOKEN.finditer(text.translate(_PLAIN))]
     return " ".join(text[start:end] for start, end in pairwise([0, *ends, len(text)]))
+
+
+# Names, ids and the words of schemas come again in every request.
+_defused_before = lru_cache(maxsize=8192)(_defused)
