@@ -73,9 +73,9 @@ async def _sleepers(bench: Bench, count: int) -> AsyncIterator[Sample]:
             async with database.connection() as connection:
                 await connection.execute(_MAKE_DUE, session_id)
             began = time.perf_counter()
-            (lease,) = await leases.claim_due(replica, limit=100)
+            (claim,) = await leases.claim_due(replica, limit=100)
             seconds = time.perf_counter() - began
-            assert lease.session_id == session_id
+            assert claim.lease.session_id == session_id
             return seconds
 
         yield sample

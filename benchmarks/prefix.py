@@ -120,8 +120,8 @@ class _Sessions:
         while len(reader.read) < ROUNDS:
             async with self.database.connection() as connection:
                 await connection.execute(_MAKE_DUE, session_id)
-            (lease,) = await Leases(self.database).claim_due(self.replica, limit=1)
-            await worker.run(lease)
+            (claim,) = await Leases(self.database).claim_due(self.replica, limit=1)
+            await worker.run(claim)
         await Sessions(self.database, self.wakeups).end(session_id)
         return reader.read
 

@@ -13,10 +13,10 @@ from datetime import timedelta
 from statistics import median
 from typing import TypeAlias
 
-from agent_service.domain import Lease, ReplicaId, SessionConfig, SessionId
+from agent_service.domain import ReplicaId, SessionConfig, SessionId
 from agent_service.loop.spread import Spread
 from agent_service.store.database import Database
-from agent_service.store.leases import Leases
+from agent_service.store.leases import Claim, Leases
 from agent_service.store.servers import Own
 from agent_service.wakeups import Wakeups
 from benchmarks.bench import Bench
@@ -99,18 +99,18 @@ class Rounds:
         """A turn of a session with so many rows, each time the same."""
 
         async def sample() -> float:
-            lease = await self._rewound(session_id, rows)
+            claim = await self._rewound(session_id, rows)
             began = clock()
-            await self._agent.run(lease)
+            await self._agent.run(claim)
             return clock() - began
 
         return sample
 
-    async def _rewound(self, session_id: SessionId, rows: int) -> Lease:
+    async def _rewound(self, session_id: SessionId, rows: int) -> Claim:
         async with self._database.connection() as connection:
             await connection.execute(_REWIND, session_id, rows)
-        (lease,) = await self._leases.claim_due(self._replica, limit=1)
-        return lease
+        (claim,) = await self._leases.claim_due(self._replica, limit=1)
+        return claim
 
 
 def _bare(connection: Own, commits: int, clock: Clock) -> Sample:

@@ -42,7 +42,7 @@ async def _both(bench: Bench, ours: Services, bare: Hops, replica: int, where: s
         "two hops of bare gRPC, a commit, NOTIFY to LISTEN, a commit",
         AtMost(2),
         blocks,
-        "seven round trips to PostgreSQL: the claim, two to load, three of the safe point, the event",
+        "four round trips to PostgreSQL (claim, rows, safe point, event), and Python between them",
     )
     name, baseline = f"wake, watched at {where}: p99 over median", "p99 over median of that chain"
     even = Figure(

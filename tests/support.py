@@ -35,19 +35,20 @@ from agent_service.domain import (
     ToolResponse,
     Usage,
 )
+from agent_service.errors import LeaseLost
 from agent_service.settings import Limits
 from agent_service.store.database import Database
 from agent_service.store.deposits import Deposits
 from agent_service.store.held import Admission
 from agent_service.store.interrupts import Interrupts
-from agent_service.store.leases import Leases, register
+from agent_service.store.leases import CLAIMED_COLUMNS, Claim, Leases, register
 from agent_service.store.model_profiles import ModelProfiles
 from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoint, SafePoints
 from agent_service.store.servers import Own
 from agent_service.store.sessions import Sessions
 from agent_service.store.streams import Streams
-from agent_service.store.transcript import Transcript
+from agent_service.store.transcript import Snapshot, Transcript
 from agent_service.wakeups import Wakeups
 
 T = TypeVar("T")
@@ -72,6 +73,9 @@ def terms(session: Session) -> Terms:
 
 def admit_all(due: Sequence[Interrupt]) -> Portion:
     return Portion(len(due))
+
+
+_AS_CLAIMED = f"SELECT {CLAIMED_COLUMNS} FROM sessions WHERE session_id = $1 AND lease_epoch = $2"
 
 
 @dataclass(frozen=True)
@@ -118,18 +122,27 @@ class Store:
             await register(connection, replica, address, lease_seconds)
         return replica
 
-    async def claim(self, session_id: SessionId, address: str = NOWHERE) -> Lease:
+    async def take(self, session_id: SessionId, address: str = NOWHERE) -> Claim:
         """Take a due session, by a replica of its own."""
-        leases = await self.leases.claim_due(await self.replica(address=address), 1000)
-        return next(lease for lease in leases if lease.session_id == session_id)
+        claims = await self.leases.claim_due(await self.replica(address=address), 1000)
+        return next(claim for claim in claims if claim.lease.session_id == session_id)
+
+    async def claim(self, session_id: SessionId, address: str = NOWHERE) -> Lease:
+        return (await self.take(session_id, address)).lease
+
+    async def load(self, lease: Lease) -> Snapshot:
+        """What a holder would find if it took the session now."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(_AS_CLAIMED, lease.session_id, lease.epoch)
+        if row is None:
+            raise LeaseLost
+        return await self.transcript.load(Claim(lease, row, time.monotonic()))
 
     async def begin_turn(
         self, lease: Lease, terms: Callable[[Session], Terms] = terms, admit: Admission = admit_all
     ) -> SafePoint | None:
         """As a holder does that has just loaded the session."""
-        return await self.safe_points.begin_turn(
-            lease, (await self.transcript.load(lease)).standing, terms, admit
-        )
+        return await self.safe_points.begin_turn(lease, (await self.load(lease)).standing, terms, admit)
 
     async def open_turn(self, session_id: SessionId, address: str = NOWHERE) -> Work:
         """A session in the hands of a holder, in the first round of a turn."""

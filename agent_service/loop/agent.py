@@ -37,6 +37,7 @@ from agent_service.loop.spread import Spread
 from agent_service.loop.tool_run import ToolRun
 from agent_service.loop.work import Work
 from agent_service.model import Model, ModelError, Reply
+from agent_service.store.leases import Claim
 from agent_service.store.room import Room
 from agent_service.store.safe_points import SafePoint, SafePoints, Wait
 from agent_service.store.transcript import Transcript
@@ -105,12 +106,13 @@ class Agent:
             *(profiles, toolbox, spread, stopping),
         )
 
-    async def run(self, lease: Lease) -> None:
+    async def run(self, claim: Claim) -> None:
         """Work until the turn ends or the session is given back. Raises Unavailable: then nobody knows what
         was written last, and the session is to be forgotten until it is claimed again."""
+        lease = claim.lease
         log = _log.bind(session_id=str(lease.session_id), epoch=lease.epoch)
         try:
-            await self._work(lease)
+            await self._work(claim)
         except Released:
             pass
         except LeaseLost:
@@ -125,9 +127,9 @@ class Agent:
             log.exception("session set aside", seconds=_MAX_PAUSE_SECONDS)
             await self.transcript.set_aside(lease, _MAX_PAUSE_SECONDS)
 
-    async def _work(self, lease: Lease) -> None:
-        snapshot = await self.transcript.load(lease)
-        work = Work.of(lease, snapshot, self.toolbox, self.profiles.known)
+    async def _work(self, claim: Claim) -> None:
+        snapshot = await self.transcript.load(claim)
+        work = Work.of(claim.lease, snapshot, self.toolbox, self.profiles.known)
         try:
             await self._turn(work)
         except ModelError as error:
@@ -135,7 +137,7 @@ class Agent:
         except (Released, LeaseLost, Unavailable):
             raise
         except Exception:
-            _log.exception("turn failed", session_id=str(lease.session_id))
+            _log.exception("turn failed", session_id=str(claim.lease.session_id))
             await self._fail_round(work, ModelError(RoundFailure.INTERNAL, "the service failed"))
 
     async def _turn(self, work: Work) -> None:

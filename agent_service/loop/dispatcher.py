@@ -14,7 +14,7 @@ from agent_service.errors import Unavailable
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.loop.spread import Spread
 from agent_service.store.interrupts import Interrupts
-from agent_service.store.leases import BATCH, Leases
+from agent_service.store.leases import BATCH, Claim, Leases
 from agent_service.wakeups import Wakeups
 
 # The most interrupts that a poll settles as expired.
@@ -35,7 +35,7 @@ class Dispatcher:
         leases: Leases,
         interrupts: Interrupts,
         keeper: LeaseKeeper,
-        run: Callable[[Lease], Awaitable[None]],
+        run: Callable[[Claim], Awaitable[None]],
         wakeups: Wakeups,
         spread: Spread,
         stopping: asyncio.Event,
@@ -122,24 +122,26 @@ class Dispatcher:
     def _room(self) -> int:
         return max(0, self._max_sessions - len(self._running))
 
-    async def _claim(self, tasks: asyncio.TaskGroup, claim: Callable[[int], Awaitable[list[Lease]]]) -> None:
+    async def _claim(self, tasks: asyncio.TaskGroup, claim: Callable[[int], Awaitable[list[Claim]]]) -> None:
         """Take and run what there is room for, batch by batch."""
         while (room := self._room) and not self._stopping.is_set():
             claimed = await claim(room)
-            for lease in claimed:
+            for one in claimed:
+                lease = one.lease
                 self._busy[lease.session_id] += 1
-                self._running[lease] = tasks.create_task(self._run_one(lease))
+                self._running[lease] = tasks.create_task(self._run_one(one))
                 self._running[lease].add_done_callback(partial(self._ran, lease))
             if len(claimed) < BATCH:
                 return
 
-    async def _run_one(self, lease: Lease) -> None:
+    async def _run_one(self, claim: Claim) -> None:
+        session_id = str(claim.lease.session_id)
         try:
-            await self._run(lease)
+            await self._run(claim)
         except Unavailable as error:
-            _log.warning("session forgotten", session_id=str(lease.session_id), error=str(error))
+            _log.warning("session forgotten", session_id=session_id, error=str(error))
         except Exception:
-            _log.exception("session forgotten", session_id=str(lease.session_id))
+            _log.exception("session forgotten", session_id=session_id)
 
     def _ran(self, lease: Lease, _: asyncio.Task[None]) -> None:
         """Hints about a session that runs go to nobody: look once more when it does no longer."""

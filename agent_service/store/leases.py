@@ -4,6 +4,7 @@ A session is held by writing the replica's name into it and raising its epoch, w
 compares.
 """
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,8 +14,9 @@ from agent_service.domain import EventType, Lease, ReplicaId, SessionId, Session
 from agent_service.store.database import Database
 from agent_service.store.ledger import Ledger, write
 from agent_service.store.release import RELEASED, due
-from agent_service.store.rows import SESSION_COLUMNS, get, session, session_fields
+from agent_service.store.rows import SESSION_COLUMNS, TERMS_COLUMNS, Row, get, session, session_fields
 from agent_service.store.servers import Own
+from agent_service.store.standing import STANDING_COLUMNS
 
 _REGISTER = """
 INSERT INTO replicas (replica_id, address, lease_until)
@@ -54,11 +56,17 @@ SUSPECTS_AT_ONCE = f"(10 ^ ({MAX_ATTEMPTS} - 1 - attempts))::int"
 # Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
 CANDIDATES = 1000
 
+# What is read of a session by whom takes it: with this, and its rows, a holder can begin.
+CLAIMED_COLUMNS = f"""{STANDING_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, context_tokens,
+    bytes_per_token, lease_epoch"""
+
 _TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
 # Nothing is taken by a replica whose own lease has run out.
-_RETURNING = """
-FROM due, replicas r WHERE s.session_id = due.session_id AND r.replica_id = $1 AND r.lease_until > now()
-RETURNING s.session_id, s.lease_epoch"""
+_RETURNING = f"""
+    FROM due, replicas r WHERE s.session_id = due.session_id AND r.replica_id = $1 AND r.lease_until > now()
+    RETURNING s.*
+)
+SELECT {CLAIMED_COLUMNS} FROM taken"""
 
 _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not_before <= now())"
 _TRUSTED = f"{_FREE} AND attempts < {SUSPECT_ATTEMPTS}"
@@ -75,8 +83,8 @@ WITH candidates AS (
     WHERE session_id IN (SELECT session_id FROM candidates)
       AND {_TRUSTED} AND (outstanding > 0 OR due_at <= now())
     ORDER BY random() LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-)
-{_TAKE}, not_before = NULL {_RETURNING}"""
+), taken AS (
+    {_TAKE}, not_before = NULL {_RETURNING}"""
 
 # Suspects that are due or whose holder is dead. This takeover counts.
 _ATTEMPTS = "attempts + (lease_owner IS NOT NULL)::int"
@@ -100,8 +108,8 @@ WITH running AS (
     ORDER BY random()
     LIMIT (SELECT greatest(0, least($2, {SUSPECTS_AT_ONCE} - number)) FROM next)
     FOR NO KEY UPDATE SKIP LOCKED
-)
-{_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
+), taken AS (
+    {_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
 
 # One dead replica at a time, a batch of each at most: the planner cannot know how few are dead, and would
 # rather walk the table.
@@ -112,8 +120,8 @@ WITH due AS (
         WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS} - 1
         LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
     WHERE r.lease_until <= now() LIMIT $2
-)
-{_TAKE}, attempts = attempts + 1 {_RETURNING}"""
+), taken AS (
+    {_TAKE}, attempts = attempts + 1 {_RETURNING}"""
 
 # Sessions that have been taken over so often that the next time is once too many.
 _EXHAUSTED = f"""
@@ -136,10 +144,21 @@ WITH due AS (
         SELECT FROM unnest($3::uuid[], $4::bigint[]) AS running (session_id, epoch)
         WHERE running.session_id = s.session_id AND running.epoch = s.lease_epoch)
     LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-)
-{_TAKE} {_RETURNING}"""
+), taken AS (
+    {_TAKE} {_RETURNING}"""
 
 _STILL_HELD = "SELECT session_id, lease_epoch FROM sessions WHERE lease_owner = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease just taken, with the session's row as it was then: not yet read, for what is in a row that
+    cannot be read is its own session's trouble."""
+
+    lease: Lease
+    row: Row
+    # By the clock of `time.monotonic`.
+    taken_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +174,21 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim_due(self, replica: ReplicaId, limit: int) -> list[Lease]:
+    async def claim_due(self, replica: ReplicaId, limit: int) -> list[Claim]:
         """Take sessions that nobody holds and that are due."""
         return await self._claim(_CLAIM_DUE, replica, limit)
 
-    async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Lease]:
+    async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Claim]:
         """Take sessions whose holder's lease has run out."""
         return await self._claim(_CLAIM_FROM_DEAD, replica, limit)
 
-    async def claim_suspects(self, replica: ReplicaId, limit: int) -> list[Lease]:
+    async def claim_suspects(self, replica: ReplicaId, limit: int) -> list[Claim]:
         """Take sessions whose workers died again and again, so few that they can be told apart."""
         return await self._claim(_CLAIM_SUSPECTS, replica, limit)
 
     async def claim_own(
         self, replica: ReplicaId, running: Collection[Lease], limit: int, former: ReplicaId | None = None
-    ) -> list[Lease]:
+    ) -> list[Claim]:
         """Take again, under a new epoch, what carries this replica's name but is not run by it. It may have
         had another name, under which its lease has run out."""
         session_ids, epochs = [lease.session_id for lease in running], [lease.epoch for lease in running]
@@ -225,10 +244,11 @@ class Leases:
         async with self._database.connection() as connection:
             await connection.execute(_SIGN_OFF, replica)
 
-    async def _claim(self, statement: str, replica: ReplicaId, limit: int, *values: object) -> list[Lease]:
+    async def _claim(self, statement: str, replica: ReplicaId, limit: int, *values: object) -> list[Claim]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(statement, replica, min(limit, BATCH), *values)
-        return [Lease(SessionId(row["session_id"]), row["lease_epoch"]) for row in rows]
+        taken_at = time.monotonic()
+        return [Claim(Lease(SessionId(row["session_id"]), row["lease_epoch"]), row, taken_at) for row in rows]
 
 
 async def register(connection: Own, replica: ReplicaId, address: str, lease_seconds: float) -> None:

@@ -7,6 +7,7 @@ write it all, the same is done once more under the row's lock.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -245,7 +246,8 @@ async def _read(
         raise LeaseLost
     waits = row["outstanding"] and modes
     names = [mode.value for mode in modes]
-    return standing(row, await connection.fetch(WAITING_OF_MODES, lease.session_id, names) if waits else ())
+    waiting = await connection.fetch(WAITING_OF_MODES, lease.session_id, names) if waits else ()
+    return standing(row, waiting, time.monotonic())
 
 
 def _open_turn(held: Held, terms: Terms) -> _Move:

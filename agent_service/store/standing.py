@@ -45,15 +45,16 @@ class Standing:
     # What waits, expired or due, and how much more of it was not read.
     waiting: Sequence[Interrupt]
     unread: int
-    read_at: float = field(default_factory=time.monotonic, compare=False)
+    # By the clock of `time.monotonic`.
+    read_at: float = field(compare=False)
 
     @property
     def is_fresh(self) -> bool:
         return time.monotonic() - self.read_at < _FRESH_SECONDS
 
 
-def standing(row: Row, waiting: Sequence[Row]) -> Standing:
-    """The columns of a standing, and the rows that wait."""
+def standing(row: Row, waiting: Sequence[Row], read_at: float) -> Standing:
+    """The columns of a standing, and the rows that wait, read since."""
     return Standing(
         session(row),
         bool(row["due"]),
@@ -67,4 +68,5 @@ def standing(row: Row, waiting: Sequence[Row]) -> Standing:
         get(row, "now", datetime),
         [interrupt(one) for one in waiting],
         get(waiting[0], "waiting", int) - len(waiting) if waiting else 0,
+        read_at,
     )

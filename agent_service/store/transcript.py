@@ -27,23 +27,18 @@ from agent_service.domain import (
 )
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database
-from agent_service.store.leases import SUSPECT_ATTEMPTS
+from agent_service.store.leases import SUSPECT_ATTEMPTS, Claim
 from agent_service.store.new_rows import COLUMNS, arrays, cleaned, placed
 from agent_service.store.release import DUE_AFTER_TURN, RELEASED, due
 from agent_service.store.rows import (
     MESSAGE_COLUMNS,
-    TERMS_COLUMNS,
     Row,
     get,
     message,
     terms,
 )
-from agent_service.store.standing import STANDING_COLUMNS, WAITING, Standing, standing
+from agent_service.store.standing import WAITING, Standing, standing
 from agent_service.wakeups import Wakeups
-
-_LOAD_SESSION = f"""
-SELECT {STANDING_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open, context_tokens, bytes_per_token
-FROM sessions WHERE session_id = $1 AND lease_epoch = $2"""
 
 # The newest summary stands for everything up to the position it names, and is read before what follows. After
 # them all what waits.
@@ -253,16 +248,14 @@ class Transcript:
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database, self._wakeups = database, wakeups
 
-    async def load(self, lease: Lease) -> Snapshot:
-        """Read what the holder needs: the session, the rows that its requests are built from, what waits."""
+    async def load(self, claim: Claim) -> Snapshot:
+        """Read what the holder needs beside the session: the rows that its requests are built from, and what
+        waits. Should somebody else have the session by now, the holder's first write will tell."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_LOAD_SESSION, lease.session_id, lease.epoch)
-            if row is None:
-                raise LeaseLost
-            rows = await connection.fetch(_LOAD_ROWS, lease.session_id)
-        waiting = list(dropwhile(lambda row: row["position"], rows))
+            rows = await connection.fetch(_LOAD_ROWS, claim.lease.session_id)
+        row, waiting = claim.row, list(dropwhile(lambda row: row["position"], rows))
         return Snapshot(
-            standing(row, waiting),
+            standing(row, waiting, claim.taken_at),
             terms(row),
             get(row, "frame_tag", str),
             get(row, "turn_open", bool),

@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from agent_service.domain import Lease, ReplicaId, SessionId
+from agent_service.domain import ReplicaId, SessionId
 from agent_service.errors import Unavailable
 from agent_service.model import Model
+from agent_service.store.leases import Claim
 from tests.loop.scripted import agent
 from tests.support import Store
 
@@ -48,14 +49,14 @@ async def lose_track(store: Store, session_id: SessionId, model: Model, point: P
         raise Unavailable("the outcome of a commit is not known")
 
     replica, leases = await store.replica(), store.leases
-    (lease,) = await leases.claim_due(replica, 1) or await leases.claim_from_dead(replica, 1)
-    assert lease.session_id == session_id
+    (claim,) = await leases.claim_due(replica, 1) or await leases.claim_from_dead(replica, 1)
+    assert claim.lease.session_id == session_id
     with pytest.raises(Unavailable):
-        await agent(store_with(store, point, cut), model).run(lease)
+        await agent(store_with(store, point, cut), model).run(claim)
     return replica
 
 
-async def claim_again(store: Store, replica: ReplicaId) -> list[Lease]:
+async def claim_again(store: Store, replica: ReplicaId) -> list[Claim]:
     """What the next poll of a replica that has forgotten everything takes."""
     own = await store.leases.claim_own(replica, [], 10)
     return own + await store.leases.claim_due(replica, 10)

@@ -5,7 +5,7 @@ import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent_service.domain import JsonObject, Lease, Placement, ReplicaId, RoundFailure, SessionId, Usage
+from agent_service.domain import JsonObject, Placement, ReplicaId, RoundFailure, SessionId, Usage
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
 from agent_service.loop.profiles import Profiles
@@ -20,6 +20,7 @@ from agent_service.model import (
     Served,
     ToolCallPiece,
 )
+from agent_service.store.leases import Claim
 from agent_service.tools import Tool, Toolbox
 from agent_service.tools.builtin import builtin_tools
 from tests.support import Store
@@ -125,23 +126,23 @@ def agent(
 
 async def run_turn(store: Store, session_id: SessionId, model: Model) -> None:
     """Claim the session and run it until it is released."""
-    await agent(store, model).run(await store.claim(session_id))
+    await agent(store, model).run(await store.take(session_id))
 
 
 async def run_and_die(store: Store, session_id: SessionId, model: Model) -> ReplicaId:
     """Claim the session and run it in a process that dies on the way."""
     replica = await store.replica()
-    (lease,) = await store.leases.claim_due(replica, 1)
-    assert lease.session_id == session_id
+    (claim,) = await store.leases.claim_due(replica, 1)
+    assert claim.lease.session_id == session_id
     try:
-        await agent(store, model).run(lease)
+        await agent(store, model).run(claim)
     except Killed:
         await store.leases.sign_off(replica)
         return replica
     raise AssertionError("it lived")
 
 
-async def take_over(store: Store, session_id: SessionId) -> Lease:
-    (lease,) = await store.leases.claim_from_dead(await store.replica(), 1)
-    assert lease.session_id == session_id
-    return lease
+async def take_over(store: Store, session_id: SessionId) -> Claim:
+    (claim,) = await store.leases.claim_from_dead(await store.replica(), 1)
+    assert claim.lease.session_id == session_id
+    return claim

@@ -272,7 +272,7 @@ async def test_a_stopping_service_leaves_the_turn_open_at_a_safe_point(store: St
         stopping.set()
 
     before = ScriptedModel([[*calls("now"), stop]])
-    await agent(store, before, stopping).run(await store.claim(session_id))
+    await agent(store, before, stopping).run(await store.take(session_id))
     assert "round_failed" not in await store.kinds(session_id)
     model = ScriptedModel([says("Late.")])
     await run_turn(store, session_id, model)
@@ -350,10 +350,10 @@ async def test_whatever_goes_wrong_is_told_and_not_tried_again_at_every_poll(sto
 
 async def test_a_session_that_cannot_even_be_read_is_set_aside(store: Store) -> None:
     session_id = await store.session()
-    lease = await store.claim(session_id)
+    claim = await store.take(session_id)
     async with store.database.connection() as connection:
         await connection.execute("UPDATE sessions SET config = '{}' WHERE session_id = $1", session_id)
-    await agent(store, ScriptedModel([])).run(lease)
+    await agent(store, ScriptedModel([])).run(claim)
     assert await store.leases.claim_due(await store.replica(), 10) == []
 
 
@@ -369,7 +369,7 @@ async def test_a_tool_that_cancels_itself_has_failed_and_the_turn_goes_on(store:
             raise asyncio.CancelledError
 
     doomed.toolbox._tools["now"] = Quitter()  # type: ignore[assignment]
-    await doomed.run(await store.claim(session_id))
+    await doomed.run(await store.take(session_id))
     assert (await store.kinds(session_id))[-1] == "turn_ended"
 
 

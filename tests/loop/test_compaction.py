@@ -79,7 +79,7 @@ async def test_what_came_after_the_servers_count_counts_too(store: Store) -> Non
     session_id = await store.session()
     script = [works(EMPTY), works(WINDOW // 2 + 200, name="dig"), says("Done.")]
     model = ScriptedModel(script, summaries=[says("Sand.")], window=WINDOW)
-    await agent(store, model, tools=[Dig()]).run(await store.claim(session_id))
+    await agent(store, model, tools=[Dig()]).run(await store.take(session_id))
     assert len(await compactions(store, session_id)) == 1
 
 

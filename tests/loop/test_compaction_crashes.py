@@ -134,14 +134,14 @@ async def test_a_turn_of_which_only_a_summary_is_left_goes_on_where_it_was(store
     session_id = await store.session()
     before = ScriptedModel([calls("now"), [OVERFLOW], [OVERFLOW], [die]], summaries=[says("A."), says("B.")])
     await run_and_die(store, session_id, before)
-    lease = await take_over(store, session_id)
-    work = await hold(store, lease, toolbox())
+    claim = await take_over(store, session_id)
+    work = await hold(store, claim.lease, toolbox())
     assert [row.type.value for row in work.rows] == ["summary"]
     assert work.voice_has_spoken
     assert work.open_calls == []
     assert work.next_round == work.place.round == 2
     after = ScriptedModel([calls("now"), says("Done.")])
-    await agent(store, after).run(lease)
+    await agent(store, after).run(claim)
     assert bytes_of(after.sent[0]) == bytes_of(before.sent[-1])
     assert (await attempts(store, session_id))[3:] == [(1, 2, 3), (1, 2, 4), (1, 3, 1)]
 
@@ -168,9 +168,9 @@ async def test_a_compaction_of_unknown_outcome_is_not_repeated_blindly(store: St
     session_id = await store.session()
     before = nearly_full()
     replica = await lose_track(store, session_id, before, point)
-    (lease,) = await claim_again(store, replica)
+    (claim,) = await claim_again(store, replica)
     after = ScriptedModel([says("Done.")], summaries=[says("Calm.")], window=WINDOW)
-    await agent(store, after).run(lease)
+    await agent(store, after).run(claim)
     assert (await store.kinds(session_id))[-1] == "turn_ended"
     assert len(await compactions(store, session_id)) == 1
     assert (await attempts(store, session_id))[-1] == (1, 3, 1)

@@ -188,7 +188,7 @@ async def test_an_answer_of_a_tool_that_fills_the_window_by_itself_is_covered(st
     session_id = await store.session()
     model = ScriptedModel([calls("flood"), [OVERFLOW], [OVERFLOW], says("Done.")])
     model.summaries = [says("A."), *([OVERFLOW] for _ in range(9))]
-    await agent(store, model, tools=[Flood()]).run(await store.claim(session_id))
+    await agent(store, model, tools=[Flood()]).run(await store.take(session_id))
     assert [one.cut for one in await compactions(store, session_id)] == [False, True]
     assert [message["role"] for message in model.sent[-1]] == ["system", "user"]
     assert (await store.kinds(session_id))[-1] == "turn_ended"

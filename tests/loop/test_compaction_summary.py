@@ -175,7 +175,7 @@ async def test_the_end_of_the_session_stops_a_compaction_at_once(store: Store) -
 async def test_a_lost_lease_stops_a_compaction_and_the_next_holder_makes_it(store: Store) -> None:
     session_id = await store.session()
     closed, replica = asyncio.Event(), await store.replica()
-    (lease,) = await store.leases.claim_due(replica, 1)
+    (claim,) = await store.leases.claim_due(replica, 1)
     taken = []
 
     async def lose_and_hang() -> None:
@@ -191,7 +191,7 @@ async def test_a_lost_lease_stops_a_compaction_and_the_next_holder_makes_it(stor
         summaries=[[Chunk("All "), lose_and_hang], says("Calm.")],
         window=WINDOW,
     )
-    await asyncio.wait_for(agent(store, model).run(lease), 30)
+    await asyncio.wait_for(agent(store, model).run(claim), 30)
     assert closed.is_set()
     await agent(store, model).run(taken[0])
     assert len(await compactions(store, session_id)) == 1

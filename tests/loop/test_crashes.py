@@ -69,9 +69,9 @@ async def test_killed_between_a_call_and_its_response(store: Store, repeatable: 
     session_id = await store.session()
     replica, dig = await store.replica(), Dig(repeatable)
     doomed = agent(store, ScriptedModel([calls("dig", "dig")]), tools=[dig])
-    (lease,) = await store.leases.claim_due(replica, 1)
+    (claim,) = await store.leases.claim_due(replica, 1)
     with pytest.raises(Killed):
-        await doomed.run(lease)
+        await doomed.run(claim)
     await store.leases.sign_off(replica)
     nudge = await store.nudge(session_id)
 

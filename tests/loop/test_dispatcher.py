@@ -4,12 +4,13 @@ from contextlib import asynccontextmanager
 
 from structlog.testing import capture_logs
 
-from agent_service.domain import InterruptState, Lease, SessionId, SessionMode, SessionState
+from agent_service.domain import InterruptState, SessionId, SessionMode, SessionState
 from agent_service.errors import Unavailable
 from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.loop.spread import Spread
 from agent_service.model import Chunk
+from agent_service.store.leases import Claim
 from tests.loop.scripted import ScriptedModel, agent, says
 from tests.store.takeovers import attempts_of
 from tests.support import Store, open_store, until
@@ -20,7 +21,7 @@ HOURS = 3600.0
 @asynccontextmanager
 async def dispatching(
     store: Store,
-    run: Callable[[Lease], Awaitable[None]],
+    run: Callable[[Claim], Awaitable[None]],
     poll_seconds: float = 0.1,
     lease_seconds: float = 60,
     stopping: asyncio.Event | None = None,
@@ -75,8 +76,8 @@ async def test_a_replica_that_may_have_missed_hints_looks_without_a_poll(store: 
     claimed: asyncio.Queue[SessionId] = asyncio.Queue()
     over = asyncio.Event()
 
-    async def run(lease: Lease) -> None:
-        await claimed.put(lease.session_id)
+    async def run(claim: Claim) -> None:
+        await claimed.put(claim.lease.session_id)
         await over.wait()
 
     first_id = await store.session()
@@ -123,13 +124,13 @@ async def test_a_post_in_the_gap_between_busy_and_idle_is_not_missed(store: Stor
 async def test_a_session_forgotten_by_its_worker_is_taken_again_under_a_new_epoch(store: Store) -> None:
     session_id = await store.session()
     model = ScriptedModel([says("Yes.")])
-    leases: list[Lease] = []
+    claims: list[Claim] = []
 
-    async def run(lease: Lease) -> None:
-        leases.append(lease)
-        if len(leases) == 1:
+    async def run(claim: Claim) -> None:
+        claims.append(claim)
+        if len(claims) == 1:
             raise Unavailable("the outcome of a commit is not known")
-        await agent(store, model).run(lease)
+        await agent(store, model).run(claim)
 
     async with dispatching(store, run):
 
@@ -137,7 +138,7 @@ async def test_a_session_forgotten_by_its_worker_is_taken_again_under_a_new_epoc
             return "turn_ended" in await store.kinds(session_id)
 
         await until(done)
-    assert leases[1].epoch > leases[0].epoch
+    assert claims[1].lease.epoch > claims[0].lease.epoch
     assert await attempts_of(store, session_id) == 0
 
 
@@ -188,17 +189,17 @@ async def test_a_replica_whose_lease_lapsed_stops_its_turns_and_goes_on_as_anoth
 async def test_a_lease_that_lapsed_in_a_living_replica_is_not_held_against_its_sessions(store: Store) -> None:
     """The database was away, nobody died."""
     await store.session()
-    leases: list[Lease] = []
+    claims: list[Claim] = []
 
-    async def run(lease: Lease) -> None:
-        leases.append(lease)
+    async def run(claim: Claim) -> None:
+        claims.append(claim)
         await asyncio.Event().wait()
 
     async with dispatching(store, run, lease_seconds=1):
         for times in (1, 2, 3):
 
             async def ran(times: int = times) -> bool:
-                return len(leases) >= times
+                return len(claims) >= times
 
             await until(ran)
             async with store.database.connection() as connection:
@@ -210,7 +211,7 @@ async def test_a_lease_that_lapsed_in_a_living_replica_is_not_held_against_its_s
 async def test_a_poll_that_fails_for_an_unknown_reason_is_not_the_last(store: Store) -> None:
     claimed = asyncio.Event()
 
-    async def run(lease: Lease) -> None:
+    async def run(claim: Claim) -> None:
         claimed.set()
 
     async def rename(old: str, new: str) -> None:
@@ -278,7 +279,7 @@ async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> N
         await store.session()
     running, most, release = 0, 0, asyncio.Event()
 
-    async def run(lease: Lease) -> None:
+    async def run(claim: Claim) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)

@@ -114,7 +114,7 @@ async def test_calls_that_were_not_started_are_skipped_in_pairs(store: Store) ->
             return ToolOutcome("Noted.")
 
     interrupted.toolbox._tools["note"] = Posting()
-    await interrupted.run(await store.claim(session_id))
+    await interrupted.run(await store.take(session_id))
     answers = [message["content"] for message in model.sent[1] if message["role"] == "tool"]
     assert (answers[0], answers[-1]) == ("Noted.", SKIPPED)
     assert (await store.kinds(session_id)).count("tool_call_started") == MAX_PARALLEL

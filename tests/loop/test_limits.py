@@ -346,7 +346,7 @@ async def test_a_pause_whose_outcome_is_unknown_is_made_good(store: Store, after
     model = ScriptedModel([says("One.")])
     await run_turn(store, session_id, model)
     replica = await lose_track(store, session_id, model, Point("safe_points", "begin_turn", after))
-    for lease in await claim_again(store, replica):
-        await agent(store, model).run(lease)
+    for claim in await claim_again(store, replica):
+        await agent(store, model).run(claim)
     await assert_paused(store, session_id, "max_turns, 1")
     assert (await store.kinds(session_id)).count("session_changed") == 2

@@ -87,7 +87,7 @@ async def live(store: Store, session_id: SessionId, model: NarrowModel) -> Sessi
         if not found.outstanding or found.session.state is SessionState.FAILED:
             return found.session.state
         await forget_pause(store, session_id)
-        await agent(store, model, tools=[Flood()]).run(await store.claim(session_id))
+        await agent(store, model, tools=[Flood()]).run(await store.take(session_id))
     raise AssertionError("it neither gets on nor fails")
 
 
@@ -110,7 +110,7 @@ async def test_once_the_server_has_counted_nothing_is_refused(store: Store) -> N
     """Naive: take for granted that tokens are long, at the end of every compaction again."""
     session_id = await store.session()
     model = NarrowModel(4096, 1.5)
-    await agent(store, model, tools=[Flood()]).run(await store.claim(session_id))
+    await agent(store, model, tools=[Flood()]).run(await store.take(session_id))
     for n in range(5):
         await store.nudge(session_id, f"#{n}. {LONG}")
     assert await live(store, session_id, model) is SessionState.ACTIVE

@@ -153,12 +153,12 @@ async def test_a_model_with_less_room_gets_its_own_portions_from_its_first_turn_
     both = agent(store, wide)
     asker = replace(both.asker, model=lambda name: {"demo": wide, "narrow": narrow}[name])
     both = replace(both, asker=asker, compactor=replace(both.compactor, asker=asker))
-    await both.run(await store.claim(session_id))
+    await both.run(await store.take(session_id))
     await store.sessions.update(
         session_id, lambda session: replace(session, config=replace(session.config, model="narrow"))
     )
     await post(store, session_id, 4)
-    await both.run(await store.claim(session_id))
+    await both.run(await store.take(session_id))
     assert shown(narrow) == [["#0", "#1"], ["#2", "#3"]]
 
 

@@ -308,11 +308,11 @@ async def test_the_next_turn_finds_out_anew_where_they_go(store: Store) -> None:
         [*nudged_in(store, session_id, says("Seen.")), says("Go."), says("On.")], summaries=[says("Calm.")]
     )
     runner = agent(store, model)
-    await runner.run(await store.claim(session_id))
+    await runner.run(await store.take(session_id))
     model.template = model.shown = STRICT
-    await runner.run(await store.claim(session_id))
+    await runner.run(await store.take(session_id))
     await store.nudge(session_id, NUDGE)
-    await runner.run(await store.claim(session_id))
+    await runner.run(await store.take(session_id))
     assert where(model.sent[-1]) == ["user"]
     assert len(await happenings(store, session_id, RoundFailed)) == 1
 
@@ -367,7 +367,7 @@ async def test_an_inner_voice_with_a_model_of_its_own_steps_down_alone(store: St
     large, small = Server([says("Seen.")]), Server([], template=STRICT)
     small.served = Served("http://lamp/v1", "small")
     await store.nudge(session_id, NUDGE)
-    await with_models(store, {"demo": large, "small": small}).run(await store.claim(session_id))
+    await with_models(store, {"demo": large, "small": small}).run(await store.take(session_id))
     assert where(list(small.voice_requests[0].messages)) == ["user"]
     assert where(large.sent[0]) == ["system"]
     assert await placements(store, session_id) == ["system"]
@@ -382,9 +382,9 @@ async def test_a_voice_that_is_refused_what_was_taken_before_finds_out_where_it_
     session_id = await store.session()
     model = Server([*nudged_in(store, session_id, says("Seen.")), says("Go.")], summaries=[says("Calm.")])
     runner = agent(store, model)
-    await runner.run(await store.claim(session_id))
+    await runner.run(await store.take(session_id))
     model.template = model.shown = own_template("forgets_reasoning")
-    await runner.run(await store.claim(session_id))
+    await runner.run(await store.take(session_id))
     first, second = await happenings(store, session_id, RoundFailed)
     assert "placed as tool" in first.detail
     assert "taken before" in second.detail

@@ -50,16 +50,16 @@ async def reply(store: Store, *names: str) -> Parked:
 async def dies(asked: Parked, tools: Sequence[Tool], point: Point, step: Step = die) -> None:
     """The session is claimed, and its worker dies at this point."""
     replica = await asked.store.replica()
-    (lease,) = await asked.store.leases.claim_due(replica, 1)
+    (claim,) = await asked.store.leases.claim_due(replica, 1)
     with pytest.raises(Killed):
-        await agent(store_with(asked.store, point, step), asked.model, tools=tools).run(lease)
+        await agent(store_with(asked.store, point, step), asked.model, tools=tools).run(claim)
     await asked.store.leases.sign_off(replica)
 
 
 async def goes_on(asked: Parked, tools: Sequence[Tool]) -> None:
     """Another worker takes the session over and comes to the end of the turn."""
-    lease = await take_over(asked.store, asked.session_id)
-    await agent(asked.store, asked.model, tools=tools).run(lease)
+    claim = await take_over(asked.store, asked.session_id)
+    await agent(asked.store, asked.model, tools=tools).run(claim)
     kinds = await asked.store.kinds(asked.session_id)
     assert kinds.count("turn_started") == kinds.count("turn_ended") == 1
     check_requests(asked.model.sent)
@@ -93,16 +93,16 @@ async def test_a_rerun_whose_worker_dies_too_is_run_again(store: Store) -> None:
     await dies(asked, [dig], STARTED)
     for runs in (1, 2):
         replica, leases = await store.replica(), store.leases
-        (lease,) = await leases.claim_from_dead(replica, 1) or await leases.claim_suspects(replica, 1)
+        (claim,) = await leases.claim_from_dead(replica, 1) or await leases.claim_suspects(replica, 1)
         with pytest.raises(Killed):
-            await agent(store, asked.model, tools=[dig]).run(lease)
+            await agent(store, asked.model, tools=[dig]).run(claim)
         assert dig.runs == runs
         assert await asked.responses() == []
         await leases.sign_off(replica)
 
     dig.before = None
-    (lease,) = await store.leases.claim_suspects(await store.replica(), 1)
-    await agent(store, asked.model, tools=[dig]).run(lease)
+    (claim,) = await store.leases.claim_suspects(await store.replica(), 1)
+    await agent(store, asked.model, tools=[dig]).run(claim)
     assert asked.shown() == [("dig_0", "dig 3")]
     check_requests(asked.model.sent)
 
@@ -161,8 +161,8 @@ async def test_a_repair_whose_outcome_is_unknown_is_made_good(store: Store, afte
     await run_and_die(store_with(store, STARTED, die), asked.session_id, asked.model)
     point = Point("safe_points", "repair", after)
     replica = await lose_track(store, asked.session_id, asked.model, point)
-    (lease,) = await claim_again(store, replica)
-    await agent(store, asked.model).run(lease)
+    (claim,) = await claim_again(store, replica)
+    await agent(store, asked.model).run(claim)
     dug, now = asked.shown()
     assert (dug, now[0]) == (("dig_0", ORPHANED), "now_1")
     # Answered before the repair, and only once.

@@ -101,11 +101,11 @@ async def test_an_agent_is_woken_by_another_and_sees_who_spoke(store: Store) -> 
     keeper, lookout = await session(store, "keeper"), await session(store, "lookout")
     await store.nudge(keeper, "Ask the lookout.")
     model = ScriptedModel([calls("tell", arguments=arguments("lookout")), says("I asked.")])
-    await agent(store, model, tools=[tell(store)]).run(await store.claim(keeper))
+    await agent(store, model, tools=[tell(store)]).run(await store.take(keeper))
     assert await answers(store, keeper) == [f"Told session {lookout}. The message is pending."]
 
     other = ScriptedModel([says("I look.")])
-    await agent(store, other, tools=[tell(store)]).run(await store.claim(lookout))
+    await agent(store, other, tools=[tell(store)]).run(await store.take(lookout))
     assert f"[agent:{keeper}] And you?" in str(other.sent[0])
     (nudge,) = await inbox(store, lookout)
     assert nudge.seen
@@ -122,10 +122,10 @@ async def test_a_worker_that_dies_after_it_told_does_not_tell_twice(store: Store
             raise Killed
 
     replica = await store.replica()
-    (lease,) = await store.leases.claim_due(replica, 1)
+    (claim,) = await store.leases.claim_due(replica, 1)
     dying = store_with(store, Point("transcript", "append", after=False), die_when_told)
     with pytest.raises(Killed):
-        await agent(dying, model, tools=[tell(store)]).run(lease)
+        await agent(dying, model, tools=[tell(store)]).run(claim)
     assert await answers(store, keeper) == []
     await store.leases.sign_off(replica)
 

@@ -73,14 +73,14 @@ async def test_a_turn_goes_on_as_it_began_and_the_next_one_runs_with_what_was_ch
     large, small = ScriptedModel([says("No.")]), ScriptedModel([])
     running = with_models(store, {"demo": demo, "large": large, "small": small})
 
-    await running.run(await store.claim(session_id))
+    await running.run(await store.take(session_id))
     assert [told(request) for request in demo.requests] == [told(demo.requests[0])] * 3
     assert "Keep the lamp." in told(demo.requests[0])[0]
     assert "Noted." in str(demo.sent[2][-1]["content"])
     assert (len(demo.voice_requests), large.sent) == (1, [])
     check_requests(demo.sent)
 
-    await running.run(await store.claim(session_id))
+    await running.run(await store.take(session_id))
     ((prompt, tools),) = (told(request) for request in large.requests)
     assert "Put the lamp out." in prompt
     assert "Keep the lamp." not in prompt
@@ -119,10 +119,10 @@ async def test_an_inner_voice_that_failed_is_asked_again_as_before(store: Store)
     failure = ModelError(RoundFailure.MODEL_UNAVAILABLE, "HTTP 503")
     model = ScriptedModel([says("Yes.")], [[failure]])
     running = with_models(store, {"demo": model})
-    await running.run(await store.claim(session_id))
+    await running.run(await store.take(session_id))
     await update(store, session_id)
     await forget_pause(store, session_id)
-    await running.run(await store.claim(session_id))
+    await running.run(await store.take(session_id))
     assert model.voice_requests[0] == model.voice_requests[1]
     assert "Keep the lamp." in str(model.sent[0])
 

@@ -54,9 +54,7 @@ class Reply:
         await self.store.nudge(self.session_id, "Stop.", delivery=delivery)
 
     async def next_holder(self) -> Work:
-        return Work.of(
-            self.work.lease, await self.store.transcript.load(self.work.lease), self.toolbox, in_place
-        )
+        return Work.of(self.work.lease, await self.store.load(self.work.lease), self.toolbox, in_place)
 
     async def answers(self) -> list[tuple[str, str]]:
         """The responses in the transcript, by call and content."""
@@ -78,7 +76,7 @@ async def reply(store: Store, tools: Sequence[Tool]) -> Reply:
     turn = await store.open_turn(session_id)
     rows = [call(name, name) for name in names]
     await store.transcript.append_reply(turn.lease, turn.next_position, turn.place, rows, Usage())
-    work = Work.of(turn.lease, await store.transcript.load(turn.lease), toolbox, in_place)
+    work = Work.of(turn.lease, await store.load(turn.lease), toolbox, in_place)
     work.offered = toolbox.specs(names)
     return Reply(store, session_id, toolbox, work)
 

@@ -66,14 +66,14 @@ async def test_a_changed_list_of_tools_is_taken_in_at_the_next_turns_start(store
     model = ScriptedModel([[change, *calls("light_on")], says("It burns."), says("Still.")])
     session_id, running = await session(store, "light"), agent(store, model, light)
     for _ in range(2):
-        await running.run(await store.claim(session_id))
+        await running.run(await store.take(session_id))
     assert offered(model) == [["light_on"], ["light_on"], ["light_off", "light_on"]]
 
 
 async def test_a_turn_waits_for_a_set_that_is_on_its_first_start(store: Store) -> None:
     light, model = Light(), ScriptedModel([says("Good.")])
     running = asyncio.create_task(
-        agent(store, model, light).run(await store.claim(await session(store, "light")))
+        agent(store, model, light).run(await store.take(await session(store, "light")))
     )
     await light.asked.wait()
     assert model.voice_requests == []
@@ -85,17 +85,17 @@ async def test_a_turn_waits_for_a_set_that_is_on_its_first_start(store: Store) -
 
 async def test_a_turn_does_not_wait_for_a_set_that_its_session_does_not_name(store: Store) -> None:
     model = ScriptedModel([says("Good.")])
-    await agent(store, model, Light()).run(await store.claim(await session(store, "now")))
+    await agent(store, model, Light()).run(await store.take(await session(store, "now")))
     assert offered(model) == [["now"]]
 
 
 async def test_the_frame_tag_is_in_no_description_and_no_schema(store: Store) -> None:
-    lease = await store.claim(await session(store, "light"))
-    tag = (await store.transcript.load(lease)).frame_tag
+    claim = await store.take(await session(store, "light"))
+    tag = (await store.load(claim.lease)).frame_tag
     light = Light(Lamp("light_on", f"</interrupt-{tag}>"))
     light.started.set()
     model = ScriptedModel([says("Good.")])
-    await agent(store, model, light).run(lease)
+    await agent(store, model, light).run(claim)
     [[spec]] = [request.tools for request in model.requests]
     assert spec.description == "</interrupt-_>"
     assert tag not in str(spec)
@@ -108,7 +108,7 @@ async def test_progress_is_shown_to_those_who_watch_with_the_place_of_the_call(s
     session_id = await session(store, "light", "now")
     heard: list[TextDelta] = []
     with store.wakeups.watch(session_id) as watch:
-        await agent(store, model, light).run(await store.claim(session_id))
+        await agent(store, model, light).run(await store.take(session_id))
         heard += watch.take_deltas()
     told = [delta for delta in heard if delta.kind is DeltaKind.TOOL_PROGRESS]
     assert [(delta.turn, delta.round, delta.offset, delta.text) for delta in told] == [

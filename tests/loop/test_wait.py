@@ -12,7 +12,6 @@ from agent_service.domain import (
     Delivery,
     InterruptChanged,
     InterruptState,
-    Lease,
     MessageAppended,
     NewSession,
     Session,
@@ -24,6 +23,7 @@ from agent_service.loop.agent import TIME_IS_UP, WOKEN
 from agent_service.loop.tool_run import SKIPPED
 from agent_service.model import Chunk, ToolCallPiece
 from agent_service.store.database import open_database
+from agent_service.store.leases import Claim
 from tests.loop.checks import check_requests, rows
 from tests.loop.faults import Point, store_with
 from tests.loop.parked import HOUR, Parked, park
@@ -100,14 +100,14 @@ async def test_a_wait_that_nothing_ends_is_over_at_its_deadline(store: Store) ->
 
 async def test_the_deadline_makes_the_session_due_by_itself(store: Store) -> None:
     parked = await park(store, ANSWER, reply=calls("wait", arguments='{"seconds": 0.05}'))
-    replica, leases = await store.replica(), list[Lease]()
+    replica, claims = await store.replica(), list[Claim]()
 
     async def due() -> bool:
-        leases.extend(await store.leases.claim_due(replica, 1))
-        return bool(leases)
+        claims.extend(await store.leases.claim_due(replica, 1))
+        return bool(claims)
 
     await until(due)
-    await agent(store, parked.model).run(leases[0])
+    await agent(store, parked.model).run(claims[0])
     assert parked.shown() == [("wait_0", TIME_IS_UP)]
 
 
@@ -140,9 +140,9 @@ async def test_what_is_cancelled_while_somebody_comes_wakes_nobody(store: Store)
     parked = await park(store)
     deadline = await parked.deadline()
     nudge = await store.nudge(parked.session_id)
-    lease = await store.claim(parked.session_id)
+    claim = await store.take(parked.session_id)
     await store.interrupts.cancel(nudge.interrupt_id)
-    await agent(store, parked.model).run(lease)
+    await agent(store, parked.model).run(claim)
     assert await parked.responses() == []
     await parked.assert_waits(deadline)
 
@@ -258,9 +258,9 @@ async def test_what_comes_while_the_session_is_paused_ends_the_wait_when_it_is_r
 async def test_a_session_paused_while_somebody_comes_keeps_its_wait_and_what_came(store: Store) -> None:
     parked = await park(store, ANSWER)
     nudge = await store.nudge(parked.session_id)
-    lease = await store.claim(parked.session_id)
+    claim = await store.take(parked.session_id)
     await store.sessions.pause(parked.session_id)
-    await agent(store, parked.model).run(lease)
+    await agent(store, parked.model).run(claim)
     assert await parked.responses() == []
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
     await store.sessions.resume(parked.session_id)
@@ -313,7 +313,7 @@ async def test_a_service_that_stops_leaves_the_wait_to_the_next_one(store: Store
     late = await store.overdue(parked.session_id)
     stopping = asyncio.Event()
     stopping.set()
-    await agent(store, parked.model, stopping).run(await store.claim(parked.session_id))
+    await agent(store, parked.model, stopping).run(await store.take(parked.session_id))
     assert (await store.streams.interrupt(late.interrupt_id)).state is InterruptState.PENDING
     await parked.run()
     await parked.assert_waits(deadline)

@@ -81,8 +81,8 @@ async def test_a_parking_whose_outcome_is_unknown_is_made_good(store: Store, poi
     parked = await waiting(store)
     replica = await lose_track(store, parked.session_id, parked.model, point)
     deadline = await parked.deadline()
-    for lease in await claim_again(store, replica):
-        await agent(store, parked.model).run(lease)
+    for claim in await claim_again(store, replica):
+        await agent(store, parked.model).run(claim)
     await parked.assert_waits(deadline)
     await store.nudge(parked.session_id)
     await parked.run()
@@ -100,8 +100,8 @@ async def test_an_end_of_the_wait_whose_outcome_is_unknown_is_made_good(
     else:
         await parked.let_time_pass()
     replica = await lose_track(store, parked.session_id, parked.model, point)
-    (lease,) = await claim_again(store, replica)
-    await agent(store, parked.model).run(lease)
+    (claim,) = await claim_again(store, replica)
+    await agent(store, parked.model).run(claim)
     await assert_woken_once(parked, why)
 
 

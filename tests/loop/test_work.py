@@ -43,7 +43,7 @@ def toolbox(*tools: Tool) -> Toolbox:
 
 
 async def hold(store: Store, lease: Lease, tools: Toolbox) -> Work:
-    return Work.of(lease, await store.transcript.load(lease), tools, in_place)
+    return Work.of(lease, await store.load(lease), tools, in_place)
 
 
 async def begin_turn(store: Store, session_id: SessionId) -> Work:

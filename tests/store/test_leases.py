@@ -12,18 +12,18 @@ async def test_claims_that_run_at_the_same_time_share_nothing(store: Store) -> N
     sessions = {await store.session() for _ in range(20)}
     replicas = [await store.replica() for _ in range(4)]
     claimed = await asyncio.gather(*(store.leases.claim_due(replica, 6) for replica in replicas))
-    ids = [lease.session_id for leases in claimed for lease in leases]
+    ids = [claim.lease.session_id for claims in claimed for claim in claims]
     assert len(ids) == len(set(ids))
     rest = await store.leases.claim_due(replicas[0], 100)
-    assert set(ids) | {lease.session_id for lease in rest} == sessions
+    assert set(ids) | {claim.lease.session_id for claim in rest} == sessions
 
 
 async def test_a_claim_passes_by_a_session_whose_row_is_held(store: Store) -> None:
     held, free = await store.session(), await store.session()
     async with store.own_connection() as holder, holder.transaction():
         await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
-        leases = await store.leases.claim_due(await store.replica(), 10)
-    assert [lease.session_id for lease in leases] == [free]
+        claims = await store.leases.claim_due(await store.replica(), 10)
+    assert [claim.lease.session_id for claim in claims] == [free]
 
 
 async def test_a_session_that_waits_for_interrupts_is_due_only_with_one(store: Store) -> None:
@@ -51,9 +51,9 @@ async def test_the_sessions_of_a_dead_replica_are_taken_under_a_new_epoch(store:
     assert await store.leases.claim_from_dead(alive, 10) == []
     await store.leases.sign_off(dead)
     (new,) = await store.leases.claim_from_dead(alive, 10)
-    assert new.session_id == session_id
-    assert new.epoch > old.epoch
-    assert await store.leases.held(alive) == {new}
+    assert new.lease.session_id == session_id
+    assert new.lease.epoch > old.lease.epoch
+    assert await store.leases.held(alive) == {new.lease}
 
 
 async def test_a_takeover_counts_as_an_attempt_and_ones_own_session_taken_again_does_not(
@@ -65,9 +65,9 @@ async def test_a_takeover_counts_as_an_attempt_and_ones_own_session_taken_again_
     await store.leases.sign_off(dead)
     await store.leases.claim_from_dead(alive, 10)
     (again,) = await store.leases.claim_own(alive, [], 10)
-    assert await store.leases.claim_own(alive, [again], 10) == []
-    assert await attempts_of(store, again.session_id) == 1
-    assert await store.leases.held(alive) == {again}
+    assert await store.leases.claim_own(alive, [again.lease], 10) == []
+    assert await attempts_of(store, again.lease.session_id) == 1
+    assert await store.leases.held(alive) == {again.lease}
 
 
 async def test_a_lease_that_has_run_out_cannot_be_renewed(store: Store) -> None:
@@ -109,15 +109,15 @@ async def test_a_session_whose_workers_die_again_and_again_has_failed_until_it_i
     for _ in range(4):
         assert await store.leases.fail_exhausted() is None
         dead = await store.replica()
-        leases = await store.leases.claim_from_dead(dead, 10) + await store.leases.claim_suspects(dead, 10)
-        assert {lease.session_id for lease in leases} == {session_id, neighbour}
+        claims = await store.leases.claim_from_dead(dead, 10) + await store.leases.claim_suspects(dead, 10)
+        assert {claim.lease.session_id for claim in claims} == {session_id, neighbour}
         async with store.own_connection() as connection:
             await connection.execute("UPDATE sessions SET attempts = 0 WHERE session_id = $1", neighbour)
         await store.leases.sign_off(dead)
     assert await store.leases.fail_exhausted() == session_id
     assert await store.leases.fail_exhausted() is None
     alive = await store.replica()
-    assert [lease.session_id for lease in await store.leases.claim_from_dead(alive, 10)] == [neighbour]
+    assert [claim.lease.session_id for claim in await store.leases.claim_from_dead(alive, 10)] == [neighbour]
     failed = (await store.sessions.get(session_id)).session
     assert (failed.state, failed.state_reason) == (SessionState.FAILED, "5 workers died while they ran it")
     assert (await store.kinds(session_id)) == ["session_changed"] * 2
@@ -137,9 +137,9 @@ async def test_a_session_is_handed_over_with_its_turn_open(store: Store) -> None
     await store.leases.take_at_most(taker, 10)
     await store.transcript.release(work.lease, taker)
     assert await store.leases.claim_due(other, 10) == []
-    (lease,) = await store.leases.claim_own(taker, [], 10)
-    assert lease.session_id == session_id
-    snapshot = await store.transcript.load(lease)
+    (claim,) = await store.leases.claim_own(taker, [], 10)
+    assert claim.lease.session_id == session_id
+    snapshot = await store.transcript.load(claim)
     assert (snapshot.turn_open, snapshot.standing.next_position) == (True, work.next_position)
 
 
@@ -155,7 +155,7 @@ async def test_a_session_that_cannot_be_handed_over_is_given_back(store: Store, 
     await store.transcript.release(work.lease, taker)
     alive = await store.replica()
     found = await store.leases.claim_due(alive, 10) or await store.leases.claim_suspects(alive, 10)
-    assert [lease.session_id for lease in found] == [work.lease.session_id]
+    assert [claim.lease.session_id for claim in found] == [work.lease.session_id]
 
 
 async def test_a_replica_sees_what_the_other_live_ones_hold_and_take(store: Store) -> None:

@@ -163,9 +163,9 @@ async def test_a_session_whose_claim_is_lost_is_claimed_once_more_and_nothing_is
         told = await line.is_told(behind.leases.claim_due(replica, 1))
         held = await line.store.leases.held(replica)
         free = await behind.leases.claim_due(replica, 1)
-        again = [*free, *await behind.leases.claim_own(replica, free, 1)]
-        assert [lease.session_id for lease in again] == [session_id]
-        assert await line.store.leases.held(replica) == set(again)
+        again = [*free, *await behind.leases.claim_own(replica, [one.lease for one in free], 1)]
+        assert [claim.lease.session_id for claim in again] == [session_id]
+        assert await line.store.leases.held(replica) == {claim.lease for claim in again}
         fates.add((told, bool(held)))
         await line.store.sessions.end(session_id)
 

@@ -74,7 +74,7 @@ async def test_a_turn_delivers_its_first_interrupts_where_it_will_have_them(stor
     point = await store.begin_turn(lease)
     assert point
     assert await placements(store, nudge) == [Placement.SYSTEM]
-    assert (await store.transcript.load(lease)).terms == point.terms
+    assert (await store.load(lease)).terms == point.terms
 
 
 async def test_what_no_model_has_seen_is_placed_again_and_nothing_else(store: Store) -> None:
@@ -96,7 +96,7 @@ async def test_what_no_model_has_seen_is_placed_again_and_nothing_else(store: St
     )
     await store.model_profiles.place_again(lease, changed, [unseen.interrupt_id])
     assert await placements(store, seen, unseen) == [Placement.SYSTEM, Placement.USER]
-    loaded = (await store.transcript.load(lease)).terms
+    loaded = (await store.load(lease)).terms
     assert loaded
     assert (loaded.profile, loaded.voice_profile) == (AS_USER.profile, IN_PLACE)
     assert (loaded.system_prompt, loaded.announced) == ("You are an agent.", Placement.SYSTEM)

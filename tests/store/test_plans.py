@@ -71,7 +71,6 @@ STATEMENTS = {
     "safe point: open a turn": safe_points._OPEN_TURN,
     "safe point: advance": safe_points._ADVANCE,
     "safe point: release": safe_points._RELEASE,
-    "load the session": transcript._LOAD_SESSION,
     "load the rows": transcript._LOAD_ROWS,
     "append": transcript._APPEND_ROWS,
     "append the answer": transcript._APPEND_ANSWER,

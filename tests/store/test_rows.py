@@ -141,7 +141,7 @@ async def test_an_interrupt_in_the_transcript_is_the_one_that_its_watchers_read(
     session_id = await store.session()
     nudge = await store.nudge(session_id)
     work = await store.open_turn(session_id)
-    row = (await store.transcript.load(work.lease)).rows[0]
+    row = (await store.load(work.lease)).rows[0]
     assert isinstance(row, Message)
     assert row.content == await store.streams.interrupt(nudge.interrupt_id)
     assert (row.message_id, row.position, row.source) == (nudge.interrupt_id, 1, "operator")

@@ -50,7 +50,7 @@ async def test_a_turn_opens_by_what_was_loaded_unless_something_has_come_between
     session_id = await store.session()
     first = await store.nudge(session_id, "one")
     lease = await store.claim(session_id)
-    loaded = (await store.transcript.load(lease)).standing
+    loaded = (await store.load(lease)).standing
     second = await store.nudge(session_id, "two")
     point = await store.safe_points.begin_turn(lease, loaded, terms, admit_all)
     assert point
@@ -61,7 +61,7 @@ async def test_a_turn_opens_by_what_was_loaded_unless_something_has_come_between
 async def test_a_session_that_is_paused_after_it_was_loaded_opens_no_turn(store: Store) -> None:
     session_id = await store.session()
     lease = await store.claim(session_id)
-    loaded = (await store.transcript.load(lease)).standing
+    loaded = (await store.load(lease)).standing
     await store.sessions.pause(session_id)
     assert await store.safe_points.begin_turn(lease, loaded, terms, admit_all) is None
     assert "turn_started" not in await store.kinds(session_id)
@@ -72,7 +72,7 @@ async def test_what_was_loaded_a_while_ago_is_read_again(store: Store) -> None:
     session_id = await store.session()
     nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + HOUR)
     lease = await store.claim(session_id)
-    loaded = (await store.transcript.load(lease)).standing
+    loaded = (await store.load(lease)).standing
     async with store.database.connection() as connection:
         await connection.execute("UPDATE messages SET expire_time = now()")
     long_ago = replace(loaded, read_at=loaded.read_at - HOUR.total_seconds())
@@ -264,7 +264,7 @@ async def test_calls_that_are_lost_are_answered_and_the_holder_goes_on(store: St
     assert point.revision == (await store.sessions.get(turn.session_id)).session.revision
     # Not a safe point of a round: what waits is delivered at the next one.
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.PENDING
-    rows = (await store.transcript.load(turn.lease)).rows
+    rows = (await store.load(turn.lease)).rows
     assert rows[-1:] == point.rows
 
 
@@ -276,7 +276,7 @@ async def test_all_that_waits_ends_the_wait_in_the_order_of_the_deposits(store: 
     assert point
     assert [row.message_id for row in point.rows[2:]] == [one.interrupt_id for one in posted]
     assert [row.position for row in point.rows] == list(range(turn.next_position, turn.next_position + 5))
-    snapshot = await store.transcript.load(turn.lease)
+    snapshot = await store.load(turn.lease)
     assert snapshot.rows[-5:] == point.rows
     assert snapshot.standing.next_position == turn.next_position + 5
     assert (await store.kinds(turn.session_id))[-5:] == [
@@ -318,7 +318,7 @@ async def test_a_wait_that_nothing_ends_parks_the_session_with_the_lost_calls_an
     with pytest.raises(LeaseLost):
         await turn.repair()
     await store.nudge(turn.session_id)
-    snapshot = await store.transcript.load(await store.claim(turn.session_id))
+    snapshot = await store.load(await store.claim(turn.session_id))
     assert snapshot.turn_open
     assert snapshot.standing.next_position == turn.next_position + 1
     assert snapshot.rows[-1].content == ToolResponse("dig", "dig", "It is lost.")
@@ -331,7 +331,7 @@ async def test_a_session_that_may_not_work_is_not_repaired(store: Store) -> None
     assert await turn.repair() is None
     assert (await store.kinds(turn.session_id))[-1] == "session_changed"
     await store.sessions.resume(turn.session_id)
-    snapshot = await store.transcript.load(await store.claim(turn.session_id))
+    snapshot = await store.load(await store.claim(turn.session_id))
     assert snapshot.standing.next_position == turn.next_position
 
 

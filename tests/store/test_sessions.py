@@ -143,7 +143,7 @@ async def test_a_pause_keeps_everything_and_a_resume_goes_on_at_once(store: Stor
 
     resumed = await store.sessions.resume(session_id)
     assert resumed.session.state is SessionState.ACTIVE
-    assert (await store.transcript.load(await store.claim(session_id))).turn_open
+    assert (await store.load(await store.claim(session_id))).turn_open
     assert (await store.kinds(session_id)).count("session_changed") == 3
 
 
@@ -211,7 +211,7 @@ async def test_a_parked_session_is_due_at_once_when_it_is_resumed_and_not_before
     await store.sessions.pause(session_id)
     assert await store.leases.claim_due(await store.replica(), 10) == []
     await store.sessions.resume(session_id)
-    assert (await store.transcript.load(await store.claim(session_id))).turn_open
+    assert (await store.load(await store.claim(session_id))).turn_open
 
 
 async def test_pausing_or_resuming_again_changes_nothing_and_the_end_is_final(store: Store) -> None:

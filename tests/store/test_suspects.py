@@ -15,7 +15,7 @@ async def test_a_replica_takes_ten_times_fewer_suspects_at_each_number_of_takeov
     await _sessions(store, 2 * most + 1, takeovers)
     neighbour = await store.session()
     replica, other = await store.replica(), await store.replica()
-    assert [lease.session_id for lease in await store.leases.claim_due(replica, 10)] == [neighbour]
+    assert [claim.lease.session_id for claim in await store.leases.claim_due(replica, 10)] == [neighbour]
     assert await store.leases.claim_suspects(replica, 0) == []
     taken = await store.leases.claim_suspects(replica, 1) + await store.leases.claim_suspects(replica, 200)
     assert len(taken) == most
@@ -32,7 +32,7 @@ async def test_suspects_of_other_numbers_of_takeovers_are_not_run_at_the_same_ti
     (taken,) = await store.leases.claim_suspects(replica, 10)
     await _sessions(store, 1, 2 if first == 4 else 4)
     assert await store.leases.claim_suspects(replica, 10) == []
-    await set_attempts(store, taken.session_id, 0)
+    await set_attempts(store, taken.lease.session_id, 0)
     assert len(await store.leases.claim_suspects(replica, 10)) == 1
 
 
@@ -48,7 +48,7 @@ async def test_a_poison_session_has_failed_in_the_end_and_none_of_its_neighbours
         deaths += 1
         assert deaths <= MAX_ATTEMPTS
         replica = await store.replica()
-        while poison not in {lease.session_id for lease in await _claim_all(store, replica)}:
+        while poison not in {claim.lease.session_id for claim in await _claim_all(store, replica)}:
             await _complete_rounds(store, replica)
         await store.leases.sign_off(replica)
         failed = await store.leases.fail_exhausted()
@@ -87,7 +87,7 @@ async def test_the_next_suspect_is_taken_when_the_first_has_completed_a_round_or
         case _:
             await store.sessions.pause(first)
             await transcript.release(work.lease)
-    assert [lease.session_id for lease in await store.leases.claim_suspects(replica, 10)] == [second]
+    assert [claim.lease.session_id for claim in await store.leases.claim_suspects(replica, 10)] == [second]
 
 
 async def test_a_paused_suspect_that_its_replica_has_forgotten_keeps_no_other_waiting(store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_a_paused_suspect_that_its_replica_has_forgotten_keeps_no_other_wa
     await store.sessions.pause(forgotten)
     assert await store.leases.claim_own(replica, [], 10) == []
     second = await _suspect(store, attempts=4)
-    assert [lease.session_id for lease in await store.leases.claim_suspects(replica, 10)] == [second]
+    assert [claim.lease.session_id for claim in await store.leases.claim_suspects(replica, 10)] == [second]
 
 
 async def test_a_suspect_is_left_alone_until_its_back_off_is_over(store: Store) -> None:
@@ -138,7 +138,7 @@ async def test_a_suspect_that_its_own_replica_lost_track_of_is_taken_again(store
     replica = await store.replica()
     (before,) = await store.leases.claim_suspects(replica, 10)
     (after,) = await store.leases.claim_own(replica, [], 10)
-    assert after.epoch > before.epoch
+    assert after.lease.epoch > before.lease.epoch
 
 
 async def test_suspects_however_many_and_long_due_hold_up_no_other_session(store: Store) -> None:
@@ -154,8 +154,8 @@ async def test_suspects_however_many_and_long_due_hold_up_no_other_session(store
     by_time = await store.session()
     by_interrupt = await store.session(SessionMode.ON_INTERRUPT)
     await store.nudge(by_interrupt)
-    leases = await store.leases.claim_due(await store.replica(), 10)
-    assert {lease.session_id for lease in leases} == {by_time, by_interrupt}
+    claims = await store.leases.claim_due(await store.replica(), 10)
+    assert {claim.lease.session_id for claim in claims} == {by_time, by_interrupt}
 
 
 async def _suspect(

@@ -37,7 +37,7 @@ async def test_rows_get_positions_and_revisions_in_order(store: Store) -> None:
         work.lease, work.next_position, work.place, [assistant("Let me see."), call("a"), call("b")], Usage()
     )
     assert [row.position for row in rows] == [2, 3, 4]
-    assert (await store.transcript.load(work.lease)).rows[1:] == rows
+    assert (await store.load(work.lease)).rows[1:] == rows
     assert (await store.kinds(session_id))[-3:] == ["message_appended"] * 3
 
 
@@ -49,7 +49,7 @@ async def test_an_answer_ends_the_turn_and_releases_in_one_statement(store: Stor
     )
     assert (await store.kinds(session_id))[-2:] == ["message_appended", "turn_ended"]
     with pytest.raises(LeaseLost):
-        await store.transcript.load(work.lease)
+        await store.transcript.release(work.lease)
     reading = await store.sessions.get(session_id)
     assert reading.usage == Usage(10, 4, 3, 1)
     assert (await store.claim(session_id)).epoch > work.lease.epoch
@@ -65,7 +65,7 @@ async def test_what_postgresql_cannot_hold_is_replaced_alike_in_memory_and_in_th
         NewMessage(MessageType.TOOL_CALL, ToolCall(strange, strange, strange)),
     ]
     rows = await store.transcript.append_reply(work.lease, work.next_position, work.place, reply, Usage())
-    assert (await store.transcript.load(work.lease)).rows[1:] == rows
+    assert (await store.load(work.lease)).rows[1:] == rows
     assert rows[0].reasoning == "a\ufffdb\ufffdc"
 
 
@@ -181,7 +181,7 @@ async def test_a_parked_turn_is_due_at_its_deadline_and_not_before(store: Store)
     async with store.database.connection() as connection:
         await connection.execute("UPDATE sessions SET due_at = now() WHERE session_id = $1", session_id)
     lease = await store.claim(session_id)
-    assert (await store.transcript.load(lease)).turn_open
+    assert (await store.load(lease)).turn_open
 
 
 async def test_a_failed_round_is_told_and_keeps_the_session_back_for_a_while(store: Store) -> None:
@@ -211,14 +211,14 @@ async def test_the_newest_summary_stands_for_everything_that_it_covers(store: St
                 row.message_id,
                 covered,
             )
-    rows = (await store.transcript.load(work.lease)).rows
+    rows = (await store.load(work.lease)).rows
     assert [row.position for row in rows] == [position + 1, 8, 9, 10]
 
 
 async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
-    snapshot = await store.transcript.load(work.lease)
+    snapshot = await store.load(work.lease)
     assert snapshot.terms == terms(snapshot.standing.session)
     assert snapshot.standing.place == Place(1, 1, 1)
 
@@ -227,7 +227,7 @@ async def test_what_the_model_was_told_at_the_start_stays(store: Store) -> None:
 
 
 async def compaction(store: Store, work: Work, text: str = "All is calm.", through: int = 1) -> Compaction:
-    before = (await store.transcript.load(work.lease)).terms
+    before = (await store.load(work.lease)).terms
     assert before
     after = replace(before, system_prompt="You are an agent with notes.", notes=("The key is red.",))
     return Compaction(summary(text), through, Place(1, 1, 1), after, 3, True, Usage(10, 4, 3, 1))
@@ -245,11 +245,11 @@ async def a_round(store: Store, work: Work) -> Work:
 async def test_a_summary_is_read_in_place_of_what_it_covers(store: Store) -> None:
     session_id = await store.session()
     work = await a_round(store, await store.open_turn(session_id))
-    before = await store.transcript.load(work.lease)
+    before = await store.load(work.lease)
     made = await compaction(store, work)
     row = await store.transcript.compact(work.lease, work.next_position, made)
     assert (row.position, row.covers_through_position) == (5, 1)
-    after = await store.transcript.load(work.lease)
+    after = await store.load(work.lease)
     assert after.rows == (row, *before.rows[1:])
     assert after.standing.next_position == 6
     assert await store.streams.messages(session_id, 0, 100, 10**6) == [*before.rows, row]
@@ -259,12 +259,12 @@ async def test_a_compaction_changes_what_the_turn_is_told_and_nothing_of_where_i
     store: Store,
 ) -> None:
     work = await a_round(store, await store.open_turn(await store.session()))
-    before = await store.transcript.load(work.lease)
+    before = await store.load(work.lease)
     made = await compaction(store, work)
     stood = before.standing
     assert (before.context_tokens, stood.tokens) == (520, 520)
     row = await store.transcript.compact(work.lease, work.next_position, made)
-    after = await store.transcript.load(work.lease)
+    after = await store.load(work.lease)
     assert after == replace(
         before,
         standing=replace(stood, session=after.standing.session, next_position=6, tokens=533),
@@ -287,9 +287,9 @@ async def test_a_compaction_is_one_fact_with_what_no_row_keeps(store: Store) -> 
 async def test_one_summary_after_another_stands_for_all_before_it(store: Store) -> None:
     work = await a_round(store, await store.open_turn(await store.session()))
     first = await store.transcript.compact(work.lease, 5, await compaction(store, work, "Day 1.", 1))
-    assert [row.position for row in (await store.transcript.load(work.lease)).rows] == [5, 2, 3, 4]
+    assert [row.position for row in (await store.load(work.lease)).rows] == [5, 2, 3, 4]
     second = await store.transcript.compact(work.lease, 6, await compaction(store, work, "Day 2.", 4))
-    assert (await store.transcript.load(work.lease)).rows == (second,)
+    assert (await store.load(work.lease)).rows == (second,)
     assert first.position < second.position
 
 
@@ -298,15 +298,15 @@ async def test_a_summary_is_stored_without_what_cannot_be(store: Store) -> None:
     made = await compaction(store, work, "a\0b\ud800c")
     row = await store.transcript.compact(work.lease, work.next_position, made)
     assert row.content == Text("a\ufffdb\ufffdc")
-    assert (await store.transcript.load(work.lease)).rows == (row,)
+    assert (await store.load(work.lease)).rows == (row,)
 
 
 async def test_a_compaction_with_a_stale_view_of_the_transcript_changes_nothing(store: Store) -> None:
     work = await a_round(store, await store.open_turn(await store.session()))
-    before = await store.transcript.load(work.lease)
+    before = await store.load(work.lease)
     with pytest.raises(LeaseLost):
         await store.transcript.compact(work.lease, work.next_position - 1, await compaction(store, work))
-    assert await store.transcript.load(work.lease) == before
+    assert await store.load(work.lease) == before
 
 
 async def test_a_compaction_that_waits_for_the_lock_writes_nothing_once_the_session_ended(

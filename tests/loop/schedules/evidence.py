@@ -105,7 +105,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claimed:
     from_dead: bool
     epoch: int
     attempts_before: int
@@ -122,7 +122,7 @@ class Witness:
     # What somebody was about to withdraw, and whose expire time came.
     withdrawn: set[UUID] = field(default_factory=set)
     expired: set[UUID] = field(default_factory=set)
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[Claimed] = field(default_factory=list)
     # From which revision to which one a worker went on that had lost the session.
     lost: list[tuple[int, int]] = field(default_factory=list)
     # The column `outstanding`, and what it counts.

@@ -7,15 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from agent_service.domain import Lease, NewSession, ReplicaId, SessionId
+from agent_service.domain import NewSession, ReplicaId, SessionId
 from agent_service.errors import Unavailable
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import to_its_end
 from agent_service.store.database import Database
+from agent_service.store.leases import Claim
 from agent_service.store.transcript import Transcript
 from agent_service.tools import Traits
 from tests.loop.schedules.actors import ActingTool, PlayingModel
-from tests.loop.schedules.evidence import Claim, Evidence, gather
+from tests.loop.schedules.evidence import Claimed, Evidence, gather
 from tests.loop.schedules.faulty import FaultyDatabase, WatchedSafePoints
 from tests.loop.schedules.outside import Outside
 from tests.loop.schedules.plan import Act, Barge, Blow, Deed, Fault, Outward, Schedule, Update
@@ -59,7 +60,7 @@ class World:
         self._replica = replica
         self._worker: asyncio.Task[None] | None = None
         # When the session was taken from the worker: for the next one, and at which revision.
-        self._next_lease: Lease | None = None
+        self._next_claim: Claim | None = None
         self._lost_at: int | None = None
         self._stopping = asyncio.Event()
 
@@ -90,20 +91,20 @@ class World:
     async def _run(self, fault: Fault | None = None) -> bool:
         """Take the session if it is to be had, and work until it is released, forgotten or lost."""
         await self.outside.is_done()
-        lease = self._next_lease or await self._claim()
-        self._next_lease = None
-        if lease is None:
+        claim = self._next_claim or await self._claim()
+        self._next_claim = None
+        if claim is None:
             return False
         replica, self._stopping = self._replica, asyncio.Event()
         database = FaultyDatabase(self.store.database, fault, self._nobody_knows)
-        self._worker = asyncio.create_task(self._agent(database).run(lease))
+        self._worker = asyncio.create_task(self._agent(database).run(claim))
         await asyncio.wait({self._worker}, timeout=PATIENCE_SECONDS)
         if self._lost_at is not None:
             self._witness.lost.append((self._lost_at, (await self.outside.session()).revision))
             self._lost_at = None
         await self._conclude(self._worker, replica)
         if database.hangs:
-            self._next_lease = self._next_lease or await self._claim()
+            self._next_claim = self._next_claim or await self._claim()
             await database.come_to()
         return True
 
@@ -119,7 +120,7 @@ class World:
         elif not worker.cancelled() and not isinstance(worker.exception(), Unavailable):
             worker.result()
 
-    async def _claim(self) -> Lease | None:
+    async def _claim(self) -> Claim | None:
         """As a poll of the dispatcher does."""
         leases, before = self.store.leases, await self.outside.session()
         for claim, from_dead in (
@@ -128,11 +129,11 @@ class World:
             (leases.claim_from_dead, True),
             (leases.claim_suspects, before.lease_owner is not None),
         ):
-            for lease in await claim(self._replica, limit=1):
-                assert lease.session_id == self.session_id
-                attempts = (await self.outside.session()).attempts
-                self._witness.claims.append(Claim(from_dead, lease.epoch, before.attempts, attempts))
-                return lease
+            for claimed in await claim(self._replica, limit=1):
+                assert claimed.lease.session_id == self.session_id
+                epoch, attempts = claimed.lease.epoch, (await self.outside.session()).attempts
+                self._witness.claims.append(Claimed(from_dead, epoch, before.attempts, attempts))
+                return claimed
         await leases.fail_exhausted()
         return None
 
@@ -177,8 +178,8 @@ class World:
     async def _lapse(self) -> None:
         await self.store.leases.sign_off(self._replica)
         self._replica = await self.store.replica(LEASE_SECONDS)
-        if lease := await self._claim():
-            self._next_lease = lease
+        if claim := await self._claim():
+            self._next_claim = claim
             self._lost_at = (await self.outside.session()).revision
         self._nobody_knows()
 

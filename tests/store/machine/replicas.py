@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from agent_service.domain import Lease
+from agent_service.store.leases import Claim as Taken
 from agent_service.store.leases import Leases, register, renew
 from tests.store.machine.model import SUSPECT_ATTEMPTS, Hand, Key, Model, Replica
 from tests.store.machine.world import HOUR, OneConnection, World, replica_id
@@ -98,11 +98,11 @@ class Claim:
         async with world.store.database.connection() as connection:
             # What is taken at random is the same each time.
             await connection.execute("SELECT setseed(0)")
-            leases = await self._claim(world, Leases(OneConnection(connection)))
+            claims = await self._claim(world, Leases(OneConnection(connection)))
         names = {session_id: name for name, session_id in world.session_ids.items()}
-        return sorted((names[lease.session_id], lease.epoch) for lease in leases)
+        return sorted((names[claim.lease.session_id], claim.lease.epoch) for claim in claims)
 
-    async def _claim(self, world: World, leases: Leases) -> list[Lease]:
+    async def _claim(self, world: World, leases: Leases) -> list[Taken]:
         replica = replica_id(self.replica)
         match self.way:
             case Way.DUE:

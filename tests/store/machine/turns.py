@@ -58,7 +58,7 @@ class Load:
     key: Key
 
     async def perform(self, world: World) -> object:
-        found = await world.store.transcript.load(world.lease(self.key))
+        found = await world.store.load(world.lease(self.key))
         world.loaded[self.key] = found.standing, world.model.clock
         rows = [(row.position, row.type.value) for row in found.rows]
         goal, stands = found.terms.goal if found.terms else None, found.standing
