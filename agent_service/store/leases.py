@@ -63,10 +63,8 @@ CLAIMED_COLUMNS = f"""{STANDING_COLUMNS}, {TERMS_COLUMNS}, frame_tag, turn_open,
 _TAKE = "UPDATE sessions s SET lease_owner = $1, lease_epoch = lease_epoch + 1"
 # Nothing is taken by a replica whose own lease has run out.
 _RETURNING = f"""
-    FROM due, replicas r WHERE s.session_id = due.session_id AND r.replica_id = $1 AND r.lease_until > now()
-    RETURNING s.*
-)
-SELECT {CLAIMED_COLUMNS} FROM taken"""
+FROM due, replicas r WHERE s.session_id = due.id AND r.replica_id = $1 AND r.lease_until > now()
+RETURNING {CLAIMED_COLUMNS}"""
 
 _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not_before <= now())"
 _TRUSTED = f"{_FREE} AND attempts < {SUSPECT_ATTEMPTS}"
@@ -79,12 +77,12 @@ WITH candidates AS (
     UNION
     (SELECT session_id FROM sessions WHERE {_TRUSTED} AND due_at <= now() ORDER BY due_at LIMIT {CANDIDATES})
 ), due AS (
-    SELECT session_id FROM sessions
+    SELECT session_id AS id FROM sessions
     WHERE session_id IN (SELECT session_id FROM candidates)
       AND {_TRUSTED} AND (outstanding > 0 OR due_at <= now())
     ORDER BY random() LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-), taken AS (
-    {_TAKE}, not_before = NULL {_RETURNING}"""
+)
+{_TAKE}, not_before = NULL {_RETURNING}"""
 
 # Suspects that are due or whose holder is dead. This takeover counts.
 _ATTEMPTS = "attempts + (lease_owner IS NOT NULL)::int"
@@ -103,25 +101,25 @@ WITH running AS (
         SELECT {_ATTEMPTS} FROM sessions WHERE {_SUSPECT} ORDER BY random() LIMIT 1)) AS attempts
     FROM running
 ), due AS (
-    SELECT session_id, lease_owner IS NOT NULL AS from_dead FROM sessions
+    SELECT session_id AS id, lease_owner IS NOT NULL AS from_dead FROM sessions
     WHERE {_SUSPECT} AND {_ATTEMPTS} = (SELECT attempts FROM next)
     ORDER BY random()
     LIMIT (SELECT greatest(0, least($2, {SUSPECTS_AT_ONCE} - number)) FROM next)
     FOR NO KEY UPDATE SKIP LOCKED
-), taken AS (
-    {_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
+)
+{_TAKE}, not_before = NULL, attempts = attempts + from_dead::int {_RETURNING}"""
 
 # One dead replica at a time, a batch of each at most: the planner cannot know how few are dead, and would
 # rather walk the table.
 _CLAIM_FROM_DEAD = f"""
 WITH due AS (
-    SELECT orphan.session_id FROM replicas r CROSS JOIN LATERAL (
+    SELECT orphan.session_id AS id FROM replicas r CROSS JOIN LATERAL (
         SELECT session_id FROM sessions
         WHERE lease_owner = r.replica_id AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS} - 1
         LIMIT {BATCH} FOR NO KEY UPDATE SKIP LOCKED) orphan
     WHERE r.lease_until <= now() LIMIT $2
-), taken AS (
-    {_TAKE}, attempts = attempts + 1 {_RETURNING}"""
+)
+{_TAKE}, attempts = attempts + 1 {_RETURNING}"""
 
 # Sessions that have been taken over so often that the next time is once too many.
 _EXHAUSTED = f"""
@@ -139,13 +137,13 @@ WHERE session_id = $1"""
 # outcome is unknown, or a lease that lapsed.
 _CLAIM_OWN = f"""
 WITH due AS (
-    SELECT session_id FROM sessions s
+    SELECT session_id AS id FROM sessions s
     WHERE lease_owner IN ($1, $5) AND state = 'active' AND NOT EXISTS (
         SELECT FROM unnest($3::uuid[], $4::bigint[]) AS running (session_id, epoch)
         WHERE running.session_id = s.session_id AND running.epoch = s.lease_epoch)
     LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-), taken AS (
-    {_TAKE} {_RETURNING}"""
+)
+{_TAKE} {_RETURNING}"""
 
 _STILL_HELD = "SELECT session_id, lease_epoch FROM sessions WHERE lease_owner = $1"
 
