@@ -1,4 +1,7 @@
-"""Keeps this replica's lease, by a thread and a connection of its own: a busy event loop must not cost it."""
+"""Keeps this replica's lease, by a thread and a connection of its own: a busy event loop must not cost it.
+
+One that hangs must: its sessions are for others to go on with.
+"""
 
 import asyncio
 import threading
@@ -14,6 +17,9 @@ from agent_service.store.database import Database, translated
 from agent_service.store.leases import register, renew
 from agent_service.store.servers import Own
 
+# So many signs of life are asked of the event loop, one at each renewal, before it is taken to hang.
+MAX_UNANSWERED = 3
+
 _log = structlog.get_logger(__name__)
 
 
@@ -26,6 +32,7 @@ class LeaseKeeper:
     def __init__(self, database: Database, address: str, lease_seconds: float) -> None:
         self._database, self._address, self._lease_seconds = database, address, lease_seconds
         self._current: tuple[ReplicaId, float] | None = None
+        self._loop, self._unanswered = asyncio.get_running_loop(), 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._keep()), name="lease", daemon=True)
 
@@ -72,6 +79,8 @@ class LeaseKeeper:
             await connection.close(timeout=1)
 
     async def _hold_once(self, connection: Own) -> None:
+        if self._loop_hangs():
+            return
         before = time.monotonic()
         held = self._current
         if held is None or not await renew(connection, held[0], self._lease_seconds):
@@ -81,3 +90,15 @@ class LeaseKeeper:
             await register(connection, held[0], self._address, self._lease_seconds)
             _log.info("replica registered", replica_id=str(held[0]), address=self._address)
         self._current = held[0], before + self._lease_seconds
+
+    def _loop_hangs(self) -> bool:
+        """Whether the event loop that runs the sessions has left the last signs of life unanswered; asks for
+        the next one. A process that is frozen asks for none, and is not taken for one that hangs."""
+        self._unanswered += 1
+        self._loop.call_soon_threadsafe(self._answer)
+        if self._unanswered == MAX_UNANSWERED + 1:
+            _log.error("event loop hangs", seconds=self._lease_seconds)
+        return self._unanswered > MAX_UNANSWERED
+
+    def _answer(self) -> None:
+        self._unanswered = 0
