@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from tests.e2e.databases import connected
 from tests.e2e.posters import House, Posters, house
+from tests.servers.disk import small_disk
 from tests.servers.postgres import Cluster, cluster, frozen, reachable
 from tests.servers.proxy import Proxy, Way, proxy
 from tests.support import until
@@ -98,6 +99,23 @@ async def test_a_session_whose_row_somebody_holds_delays_no_other(site: Site) ->
             async with replace(site.posters, session_ids=free).at_work():
                 await site.posters.until_acknowledged(60)
     await site.house.check(site.postgres.url())
+
+
+async def test_a_full_disk_is_told_and_nothing_has_to_be_started_again_when_there_is_room(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with reachable() as directory, small_disk(directory / "disk", mebibytes=256) as disk:
+        async with (
+            cluster(disk.path / "postgres") as postgres,
+            house(postgres.url()) as services,
+        ):
+            async with services.posters.at_work():
+                await services.posters.until_acknowledged(20)
+                with disk.full():
+                    await services.posters.until_refused("the database is busy or about to stop")
+                await services.posters.until_acknowledged(40)
+            await services.check(postgres.url())
+    assert '"error": "DiskFullError"' in capfd.readouterr().err
 
 
 async def test_a_failover_loses_nothing() -> None:
