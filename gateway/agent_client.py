@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 
@@ -54,7 +54,8 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.enable_http_proxy", 0),
     # A replica that stands still is left out until it answers again.
     ("grpc.keepalive_time_ms", 15_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # It is this limit that counts, not grpc.keepalive_timeout_ms.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # An agent service that was restarted is found again at once, not after the default of up to two minutes.
@@ -65,6 +66,7 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+_Watch: TypeAlias = "grpc.aio.UnaryStreamCall[WatchInterruptRequest, WatchInterruptResponse]"
 
 
 class AgentClient:
@@ -121,20 +123,33 @@ class AgentClient:
         clock, shown = asyncio.get_running_loop().time, None
         deadline = None if deadline_seconds is None else clock() + deadline_seconds
         while True:
-            call = self._stub.WatchInterrupt(request, timeout=deadline and deadline - clock())
-            opened = False
+            left_seconds = None if deadline is None else deadline - clock()
             try:
-                async for response in call:
-                    opened = True
+                call, response = await ask(self._opened, self._silence_seconds, request, left_seconds)
+            except grpc.aio.AioRpcError as error:
+                raise refused_call(error) from error
+            try:
+                while response:
                     if response != shown:
                         yield response
                     shown = response
+                    response = await _next(call)
                 return
             except grpc.aio.AioRpcError as error:
-                if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise refused_call(error) from error
             finally:
                 call.cancel()
+
+    async def _opened(
+        self,
+        request: WatchInterruptRequest,
+        *,
+        timeout: float | None,  # noqa: ASYNC109 (called as a stub's methods are)
+    ) -> tuple[_Watch, WatchInterruptResponse | None]:
+        """A watch, and the first that it shows, which a replica does at once."""
+        call = self._stub.WatchInterrupt(request, timeout=timeout)
+        return call, await _next(call)
 
     async def reachable(self) -> AsyncIterator[bool]:
         """Whether a replica of the agent service is serving: now, then at each change. Never ends."""
@@ -157,6 +172,12 @@ class AgentClient:
             return await ask(call, self._silence_seconds, request, _or_default(deadline_seconds))
         except grpc.aio.AioRpcError as error:
             raise refused_call(error) from error
+
+
+async def _next(watch: _Watch) -> WatchInterruptResponse | None:
+    """What it shows next; None where it has ended."""
+    response = await watch.read()
+    return response if isinstance(response, WatchInterruptResponse) else None
 
 
 def _told(outcome: Outcome) -> DepositResult | BaseException:

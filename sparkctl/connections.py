@@ -24,7 +24,9 @@ REPEATS = 4
 
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
-    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_time_ms", 15_000),
+    # It is this limit that counts, not grpc.keepalive_timeout_ms.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # A service that is back is found at once: by default a channel may wait for minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),

@@ -28,7 +28,8 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     # A watcher that is gone without a word is noticed.
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # It is this limit that counts, not grpc.keepalive_timeout_ms.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Clients may ping more often than grpc's five minutes before they are cut off.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

@@ -1,7 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import grpc
 import pytest
@@ -126,6 +126,23 @@ async def test_a_replica_that_says_nothing_holds_up_no_deposit():
 
     assert not heard.is_set()
     assert two.script.calls.count(silent.calls[0]) == len(two.script.calls) > 0
+
+
+async def test_a_replica_that_says_nothing_holds_up_no_watch():
+    silent, speaking, heard = ScriptedAgent(), ScriptedAgent(), asyncio.Event()
+    silent.before = lambda _: heard.wait()
+    async with (
+        running(silent) as one,
+        running(speaking) as two,
+        connect(f"ipv4:{one.address},{two.address}", silence_seconds=0.05) as client,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        while len(silent.watched) < 3:
+            await speaking.states.put(Interrupt(interrupt_id="i1"))
+            async with aclosing(client.watch(WATCH, None)) as states:
+                assert (await anext(states)).interrupt.interrupt_id == "i1"
+            for script in (silent, speaking):
+                await until(lambda script=script: script.watches_ended == len(script.watched))
 
 
 async def test_an_answer_that_comes_late_from_the_only_replica_counts():
