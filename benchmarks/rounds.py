@@ -26,7 +26,8 @@ from benchmarks.store import new_sessions, new_store, registered
 
 CALLS_PER_TURN = 10
 ROUNDS_PER_TURN = CALLS_PER_TURN + 1
-ROW_CHARACTERS = 200
+# Longer than what is remembered of texts that come again.
+ROW_CHARACTERS = 300
 
 # Sessions with the same context, and contexts without a summary.
 SESSION_ROWS, CONTEXT_ROWS = (100, 10_000, 100_000), 50
@@ -46,7 +47,7 @@ WITH filled AS (
            CASE WHEN n = $3 + 1 AND $3 > 0 THEN 'summary'
                 ELSE (ARRAY['user', 'tool_call', 'tool_response', 'assistant'])[1 + (n - 1) % 4] END,
            n, CASE WHEN n = $3 + 1 THEN $3 ELSE 0 END, 1 + (n - 1) / 4, 1,
-           CASE WHEN n % 4 = 2 THEN '{}' ELSE repeat('x', $4) END,
+           CASE WHEN n % 4 = 2 THEN '{}' ELSE left(repeat(md5(n::text), 10), $4) END,
            CASE WHEN n % 4 IN (2, 3) THEN 'call' END, CASE WHEN n % 4 IN (2, 3) THEN 'now' END, now(), n + 1
     FROM generate_series(1, $2) n
     RETURNING message_id, posted_revision
