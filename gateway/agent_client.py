@@ -123,33 +123,45 @@ class AgentClient:
         clock, shown = asyncio.get_running_loop().time, None
         deadline = None if deadline_seconds is None else clock() + deadline_seconds
         while True:
-            left_seconds = None if deadline is None else deadline - clock()
+            left_seconds, opened = None if deadline is None else deadline - clock(), False
             try:
-                call, response = await ask(self._opened, self._silence_seconds, request, left_seconds)
+                async with self._watching(request, left_seconds) as (call, response):
+                    opened = True
+                    while response:
+                        if response != shown:
+                            yield response
+                        shown = response
+                        response = await _next(call)
+                    return
             except grpc.aio.AioRpcError as error:
-                raise refused_call(error) from error
-            try:
-                while response:
-                    if response != shown:
-                        yield response
-                    shown = response
-                    response = await _next(call)
-                return
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise refused_call(error) from error
-            finally:
-                call.cancel()
 
-    async def _opened(
-        self,
-        request: WatchInterruptRequest,
-        *,
-        timeout: float | None,  # noqa: ASYNC109 (called as a stub's methods are)
-    ) -> tuple[_Watch, WatchInterruptResponse | None]:
-        """A watch, and the first that it shows, which a replica does at once."""
-        call = self._stub.WatchInterrupt(request, timeout=timeout)
-        return call, await _next(call)
+    @asynccontextmanager
+    async def _watching(
+        self, request: WatchInterruptRequest, timeout_seconds: float | None
+    ) -> AsyncIterator[tuple[_Watch, WatchInterruptResponse | None]]:
+        """A watch at a replica that is not silent, with the first that it shows."""
+        # A call stays open until it is cancelled: the one that is read, and those that answered as well.
+        calls: list[_Watch] = []
+
+        async def opened(
+            request: WatchInterruptRequest,
+            *,
+            timeout: float | None,  # noqa: ASYNC109 (called as a stub's methods are)
+        ) -> tuple[_Watch, WatchInterruptResponse | None]:
+            calls.append(call := self._stub.WatchInterrupt(request, timeout=timeout))
+            return call, await _next(call)
+
+        try:
+            watching = await ask(opened, self._silence_seconds, request, timeout_seconds)
+            for call in calls:
+                if call is not watching[0]:
+                    call.cancel()
+            yield watching
+        finally:
+            for call in calls:
+                call.cancel()
 
     async def reachable(self) -> AsyncIterator[bool]:
         """Whether a replica of the agent service is serving: now, then at each change. Never ends."""

@@ -40,8 +40,13 @@ async def ask(
             answered, _ = await asyncio.wait(
                 attempts, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED
             )
-        return answered.pop().result()
+        # Of those that are done at the same moment one that failed counts last.
+        return min(answered, key=_has_failed).result()
     finally:
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)
+
+
+def _has_failed(attempt: asyncio.Future[Response]) -> bool:
+    return attempt.cancelled() or attempt.exception() is not None

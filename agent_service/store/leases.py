@@ -244,8 +244,9 @@ class Leases:
 
     async def _claim(self, statement: str, replica: ReplicaId, limit: int, *values: object) -> list[Claim]:
         async with self._database.connection() as connection:
+            # From before it was asked for: the rows are no younger.
+            taken_at = time.monotonic()
             rows = await connection.fetch(statement, replica, min(limit, BATCH), *values)
-        taken_at = time.monotonic()
         return [Claim(Lease(SessionId(row["session_id"]), row["lease_epoch"]), row, taken_at) for row in rows]
 
 

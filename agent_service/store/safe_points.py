@@ -140,8 +140,7 @@ class SafePoints:
             held.deliver(waiting, admit)
             return _open_turn(held, opening)
 
-        fresh = loaded if loaded.is_fresh else None
-        return await self._pass(lease, loaded.next_position, ALL_MODES, decide, fresh)
+        return await self._pass(lease, loaded.next_position, ALL_MODES, decide, loaded)
 
     async def begin_voice_again(self, lease: Lease, next_position: int, admit: Admission) -> SafePoint | None:
         """Deliver what is due at the start of an open turn whose inner voice has not spoken yet."""
@@ -220,7 +219,8 @@ class SafePoints:
     ) -> SafePoint | None:
         """Read, decide and write; what nobody has seen written is decided again. Hinted after the commit."""
         async with self._database.connection() as connection:
-            found = found or await _read(connection, _READ, lease, next_position, modes)
+            if not (found and found.is_fresh):
+                found = await _read(connection, _READ, lease, next_position, modes)
             held = Held(found, self._render_version)
             move = decide(held)
             written = not held.ledger.has_rows and await _write(connection, lease, next_position, held, move)
@@ -241,13 +241,14 @@ async def _read(
     connection: Hot, statement: str, lease: Lease, next_position: int, modes: frozenset[Delivery]
 ) -> Standing:
     """Where the session stands, and what waits of these modes."""
+    read_at = time.monotonic()
     row = await connection.fetchrow(statement, lease.session_id, lease.epoch, next_position)
     if row is None:
         raise LeaseLost
     waits = row["outstanding"] and modes
     names = [mode.value for mode in modes]
     waiting = await connection.fetch(WAITING_OF_MODES, lease.session_id, names) if waits else ()
-    return standing(row, waiting, time.monotonic())
+    return standing(row, waiting, read_at)
 
 
 def _open_turn(held: Held, terms: Terms) -> _Move:

@@ -145,6 +145,34 @@ async def test_a_replica_that_says_nothing_holds_up_no_watch():
                 await until(lambda script=script: script.watches_ended == len(script.watched))
 
 
+async def test_of_the_watches_that_are_opened_at_a_replica_that_answers_late_one_stays():
+    script, heard = ScriptedAgent(), asyncio.Event()
+    script.before = lambda _: heard.wait()
+    for _ in range(MAX_ATTEMPTS):
+        await script.states.put(Interrupt(interrupt_id="i1"))
+    async with running(script) as agent, connect(agent.address, silence_seconds=0.01) as client:
+        async with aclosing(client.watch(WATCH, None)) as states:
+            first = asyncio.ensure_future(anext(states))
+            await until(lambda: len(script.watched) == MAX_ATTEMPTS)
+            heard.set()
+            await first
+            await until(lambda: script.watches_ended == MAX_ATTEMPTS - 1)
+        await until(lambda: script.watches_ended == MAX_ATTEMPTS)
+
+
+async def test_a_watcher_that_leaves_at_any_moment_leaves_no_watch_behind():
+    script = ScriptedAgent()
+    async with running(script) as agent, connect(agent.address) as client:
+        for turns_of_the_loop in range(60):
+            await script.states.put(Interrupt(interrupt_id="i1"))
+            reading = asyncio.ensure_future(anext(client.watch(WATCH, None)))
+            for _ in range(turns_of_the_loop):
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait({reading})
+        await until(lambda: script.watches_ended == len(script.watched))
+
+
 async def test_an_answer_that_comes_late_from_the_only_replica_counts():
     script, heard = ScriptedAgent(), asyncio.Event()
     script.before = lambda _: heard.wait()

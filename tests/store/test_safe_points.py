@@ -14,11 +14,19 @@ from agent_service.domain import (
     Usage,
 )
 from agent_service.errors import LeaseLost
+from agent_service.store.database import open_database
 from agent_service.store.safe_points import SafePoint
 from agent_service.store.standing import MAX_READ
-from tests.support import Store, admit_all, assistant, in_order, terms
+from tests.support import Store, admit_all, assistant, in_order, open_store, terms, until
 
 HOUR = timedelta(hours=1)
+
+# As with a standby that is waited for. Longer than what was read is fresh.
+_SLOW_COMMITS = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep(1.1); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON sessions DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION slow()"""
 
 
 async def test_a_turn_opens_with_its_first_delivery_in_one_transaction(store: Store) -> None:
@@ -71,6 +79,36 @@ async def test_what_was_loaded_a_while_ago_is_read_again(store: Store) -> None:
     assert point
     assert point.rows == ()
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
+
+
+async def test_what_has_become_old_while_all_connections_were_busy_is_read_again(
+    store: Store, database_url: str
+) -> None:
+    """Naive: deliver, by what was loaded, an interrupt that has expired since."""
+    session_id = await store.session()
+    nudge = await store.nudge(session_id, expire_time=datetime.now(UTC) + timedelta(seconds=1))
+    claim = await store.take(session_id)
+    loaded = (await store.transcript.load(claim)).standing
+
+    async def is_old() -> bool:
+        return not loaded.is_fresh and datetime.now(UTC) > nudge.expire_time
+
+    async with open_database(database_url, pool_size=1) as database, open_store(database) as busy:
+        async with database.connection():
+            begun = asyncio.create_task(busy.safe_points.begin_turn(claim.lease, loaded, terms, admit_all))
+            await until(is_old)
+        assert await begun
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.EXPIRED
+
+
+async def test_a_reading_is_as_old_as_the_claim_that_asked_for_it(store: Store) -> None:
+    """Naive: count from when its commit was over."""
+    session_id = await store.session()
+    async with store.own_connection() as connection:
+        await connection.execute(_SLOW_COMMITS)
+        claim = await store.take(session_id)
+        await connection.execute("DROP FUNCTION slow CASCADE")
+    assert not (await store.transcript.load(claim)).standing.is_fresh
 
 
 async def test_delivery_leaves_the_interrupt_outstanding_until_it_is_seen(store: Store) -> None:
