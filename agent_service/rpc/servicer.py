@@ -166,20 +166,18 @@ class AgentService(AgentServiceServicer):
     ) -> DepositInterruptsResponse:
         if len(request.deposits) > MAX_DEPOSITS:
             raise fields.invalid("deposits", f"has more than {MAX_DEPOSITS} deposits")
-        parts = [
-            request.deposits[first : first + CHECKED_AT_ONCE]
-            for first in range(0, len(request.deposits), CHECKED_AT_ONCE)
-        ]
         response, outcomes = DepositInterruptsResponse(), list[Deposited | Exception]()
         async with asyncio.TaskGroup() as tasks:
             coming = []
-            for part in parts:
-                coming.append(tasks.create_task(self._deposit(part)))
+            for first in range(0, len(request.deposits), CHECKED_AT_ONCE):
+                part = request.deposits[first : first + CHECKED_AT_ONCE]
+                coming.append((part, tasks.create_task(self._deposit(part))))
                 # While this one is committed the next one is checked, and others have their turn in between.
                 await asyncio.sleep(0)
-            for part, deposited in zip(parts, coming, strict=True):
-                outcomes += await deposited
-                for item, outcome in zip(part, deposited.result(), strict=True):
+            for part, deposited in coming:
+                of_part = await deposited
+                outcomes += of_part
+                for item, outcome in zip(part, of_part, strict=True):
                     self._tell(item, outcome, response.results.add())
         if outcomes and all(isinstance(outcome, Unavailable) for outcome in outcomes):
             # As a whole, a call is repeated by whoever repeats calls.

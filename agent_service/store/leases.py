@@ -244,7 +244,7 @@ class Leases:
 
     async def _claim(self, statement: str, replica: ReplicaId, limit: int, *values: object) -> list[Claim]:
         async with self._database.connection() as connection:
-            # From before it was asked for: the rows are no younger.
+            # From before they are asked for: the rows are no older.
             taken_at = time.monotonic()
             rows = await connection.fetch(statement, replica, min(limit, BATCH), *values)
         return [Claim(Lease(SessionId(row["session_id"]), row["lease_epoch"]), row, taken_at) for row in rows]
