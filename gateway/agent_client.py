@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -117,7 +117,7 @@ class AgentClient:
 
     async def watch(
         self, request: WatchInterruptRequest, deadline_seconds: float | None
-    ) -> AsyncIterator[WatchInterruptResponse]:
+    ) -> AsyncGenerator[WatchInterruptResponse, None]:
         """The interrupt now, then at each change, until it is final. A watch that loses its replica is opened
         again at another one."""
         clock, shown = asyncio.get_running_loop().time, None

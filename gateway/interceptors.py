@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Never, TypeAlias, TypeVar, cast
 
 import grpc
@@ -62,17 +63,19 @@ def _unary(
 
 def _stream(
     method: str, handler: Handler[Request, Response]
-) -> Callable[[AsyncIterator[bytes], Context[Response]], AsyncIterator[Response]]:
+) -> Callable[[AsyncIterator[bytes], Context[Response]], Awaitable[None]]:
     call = cast(
-        Callable[[object, object], AsyncIterator[Response]], handler.stream_stream or handler.unary_stream
+        Callable[[object, object], AsyncGenerator[Response, None]],
+        handler.stream_stream or handler.unary_stream,
     )
     decode = _decoder(handler)
 
-    async def answer(requests: AsyncIterator[bytes], context: Context[Response]) -> AsyncIterator[Response]:
+    async def answer(requests: AsyncIterator[bytes], context: Context[Response]) -> None:
         try:
             asked = _all(decode, requests) if handler.request_streaming else await _only(decode, context)
-            async for response in call(asked, context):
-                yield response
+            async with aclosing(call(asked, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
         except Exception as error:
             await _tell(error, method, context)
 

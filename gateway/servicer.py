@@ -3,7 +3,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -108,12 +109,13 @@ class GatewayServicer(GatewayServiceServicer):
         self,
         request: pb.WatchInterruptRequest,
         context: Context[pb.WatchInterruptRequest, pb.WatchInterruptResponse],
-    ) -> AsyncIterator[pb.WatchInterruptResponse]:
+    ) -> AsyncGenerator[pb.WatchInterruptResponse, None]:
         states = self._agent.watch(
             agent_pb.WatchInterruptRequest(interrupt_id=request.interrupt_id), context.time_remaining()
         )
-        async for state in _until(self._stopping, states):
-            yield pb.WatchInterruptResponse(interrupt=state.interrupt)
+        async with aclosing(_until(self._stopping, states)) as shown:
+            async for state in shown:
+                yield pb.WatchInterruptResponse(interrupt=state.interrupt)
 
     async def _post_all(
         self, requests: Sequence[pb.PostInterruptRequest], deadline_seconds: float | None
@@ -168,8 +170,11 @@ def _tell(outcome: agent_pb.DepositResult | BaseException, result: pb.PostResult
             raise unexpected
 
 
-async def _until(stopping: asyncio.Event, responses: AsyncIterator[Response]) -> AsyncIterator[Response]:
-    """Yield what comes. Raises Stopping when the gateway stops, for which a stream must not be waited."""
+async def _until(
+    stopping: asyncio.Event, responses: AsyncGenerator[Response, None]
+) -> AsyncGenerator[Response, None]:
+    """Yield what comes, and close what it comes from. Raises Stopping when the gateway stops, for which a
+    stream must not be waited."""
     stop = asyncio.ensure_future(stopping.wait())
     coming = asyncio.ensure_future(anext(responses, None))
     try:
@@ -183,3 +188,5 @@ async def _until(stopping: asyncio.Event, responses: AsyncIterator[Response]) ->
     finally:
         stop.cancel()
         coming.cancel()
+        await asyncio.wait((coming,))
+        await responses.aclose()

@@ -165,11 +165,12 @@ async def test_a_watcher_that_leaves_at_any_moment_leaves_no_watch_behind():
     async with running(script) as agent, connect(agent.address) as client:
         for turns_of_the_loop in range(60):
             await script.states.put(Interrupt(interrupt_id="i1"))
-            reading = asyncio.ensure_future(anext(client.watch(WATCH, None)))
-            for _ in range(turns_of_the_loop):
-                await asyncio.sleep(0)
-            reading.cancel()
-            await asyncio.wait({reading})
+            async with aclosing(client.watch(WATCH, None)) as states:
+                reading = asyncio.ensure_future(anext(states))
+                for _ in range(turns_of_the_loop):
+                    await asyncio.sleep(0)
+                reading.cancel()
+                await asyncio.wait({reading})
         await until(lambda: script.watches_ended == len(script.watched))
 
 

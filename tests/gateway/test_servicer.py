@@ -251,6 +251,20 @@ async def test_a_watcher_that_leaves_ends_the_agent_services_watch():
         await until(lambda: script.watches_ended)
 
 
+async def test_a_watcher_that_leaves_at_any_moment_leaves_no_watch_at_the_agent_service():
+    script = ScriptedAgent()
+    async with caller_of(script) as caller:
+        for turns_of_the_loop in range(60):
+            await script.states.put(Interrupt(interrupt_id="i1"))
+            watch = caller.gateway.WatchInterrupt(pb.WatchInterruptRequest(interrupt_id="i1"))
+            reading = asyncio.ensure_future(watch.read())
+            for _ in range(turns_of_the_loop):
+                await asyncio.sleep(0)
+            watch.cancel()
+            await asyncio.wait({reading})
+        await until(lambda: script.watches_ended == len(script.watched))
+
+
 async def test_the_log_has_the_facts_of_a_post_and_not_its_content():
     async with caller_of(ScriptedAgent()) as caller:
         with capture_logs() as logs:
