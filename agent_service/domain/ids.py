@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NewType, TypeAlias
 from uuid import UUID
 
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 SessionId = NewType("SessionId", UUID)
 MessageId = NewType("MessageId", UUID)
@@ -16,4 +16,4 @@ JsonObject: TypeAlias = Mapping[str, Json]
 
 def new_id() -> UUID:
     """A UUIDv7: ids sort by the time of their making."""
-    return UUID(int=uuid7().int)
+    return uuid7()
