@@ -5,7 +5,6 @@ They stay readable, a space takes their effect. What is stored is as it came.
 """
 
 import re
-from functools import lru_cache
 from itertools import pairwise
 
 # Wide forms, which some tokenizers take for the plain ones.
@@ -31,7 +30,7 @@ _MARKS = "|".join(
 )
 
 _ROLES = "system|user|human|assistant|ai|instruction|response|input|question|answer|[\u95ee\u7b54]"
-_LINE = r"(?<![^\n\r\x0b\x0c\x85\u2028\u2029])"
+_BREAK = r"[\n\r\x0b\x0c\x85\u2028\u2029]"
 
 # What a text leaves open the template may close.
 _CLOSE, _CLOSE_SQUARE = r"(?:>|\Z)", r"(?:\]|\Z)"
@@ -53,26 +52,18 @@ _TOKEN = re.compile(
             rf"<(?=/?[a-z]{{1,16}}:[a-z_]{{1,32}}{_CLOSE})",
             r"\](?=~!?[a-z]{1,16}[\[\]])",
             r"\[(?=e~\[)",
-            # Alpaca, Vicuna, ChatGLM and others have nothing but words for it, at the beginning of a line.
-            rf"{_LINE}(?:##?#? ?)?(?i:{_ROLES})(?=:)",
         )
     )
 )
-
-
-# Characters of a text that is remembered.
-_SHORT = 256
+# Alpaca, Vicuna, ChatGLM and others have nothing but words for it, at the beginning of a line. These are by
+# themselves, so that either is looked for only where it can begin: at brackets, at breaks.
+_SPEAKER = re.compile(rf"{_BREAK}(?:##?#? ?)?(?i:{_ROLES})(?=:)")
 
 
 def defused(text: str) -> str:
     """The text with no token of a chat template in it."""
-    return _defused_before(text) if len(text) <= _SHORT else _defused(text)
-
-
-def _defused(text: str) -> str:
-    ends = [found.end() for found in _TOKEN.finditer(text.translate(_PLAIN))]
-    return " ".join(text[start:end] for start, end in pairwise([0, *ends, len(text)]))
-
-
-# Names, ids and the words of schemas come again in every request.
-_defused_before = lru_cache(maxsize=8192)(_defused)
+    plain = text if text.isascii() else text.translate(_PLAIN)
+    ends = [found.end() for found in _TOKEN.finditer(plain)]
+    if ":" in plain:
+        ends = sorted([*ends, *(found.end() - 1 for found in _SPEAKER.finditer(f"\n{plain}"))])
+    return " ".join(text[start:end] for start, end in pairwise([0, *ends, len(text)])) if ends else text
