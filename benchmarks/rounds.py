@@ -26,7 +26,6 @@ from benchmarks.store import new_sessions, new_store, registered
 
 CALLS_PER_TURN = 10
 ROUNDS_PER_TURN = CALLS_PER_TURN + 1
-# Longer than what is remembered of texts that come again.
 ROW_CHARACTERS = 300
 
 # Sessions with the same context, and contexts without a summary.

@@ -22,8 +22,9 @@ _PATIENCE_SECONDS = 60
 _TABLES = ("sessions", "messages", "events", "replicas")
 _OUTSTANDING = "SELECT coalesce(sum(outstanding), 0) FROM sessions WHERE state = 'active'"
 _AT_REST = """
-SELECT count(*) = 0 FROM sessions WHERE state = 'active'
-    AND (lease_owner IS NOT NULL OR outstanding > 0 OR turn_open AND due_at <= now())"""
+SELECT count(*) = 0 FROM sessions
+WHERE state = 'active' AND (lease_owner IS NOT NULL OR outstanding > 0 OR turn_open AND due_at <= now())
+    OR lease_owner IN (SELECT replica_id FROM replicas WHERE lease_until > now())"""
 _SESSIONS = "SELECT session_id::text FROM sessions"
 
 
@@ -75,7 +76,7 @@ async def _lists(agent: AgentServiceStub, session_id: str) -> AsyncIterator[tupl
 async def _pages(method: Callable[..., Awaitable[Message]], request: Message) -> list[Message]:
     pages: list[Message] = []
     while not pages or request.page_token:
-        pages.append(await method(request, timeout=_PATIENCE_SECONDS))
+        pages.append(await method(request, timeout=_PATIENCE_SECONDS, wait_for_ready=True))
         request.page_token = pages[-1].next_page_token
     return pages
 
@@ -83,7 +84,7 @@ async def _pages(method: Callable[..., Awaitable[Message]], request: Message) ->
 async def _synced(agent: AgentServiceStub, request: StreamTranscriptRequest) -> list[Message]:
     """All that there is now."""
     responses: list[Message] = []
-    call = agent.StreamTranscript(request, timeout=_PATIENCE_SECONDS)
+    call = agent.StreamTranscript(request, timeout=_PATIENCE_SECONDS, wait_for_ready=True)
     async for response in call:
         responses.append(response)
         if response.synced:

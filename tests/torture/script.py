@@ -57,7 +57,7 @@ class Script:
 
     def reply(self, body: dict) -> Reply:
         if tokens(body) > CONTEXT_TOKENS:
-            return _overflow()
+            return overflow()
         seconds = self._chance.choice((0.005, 0.02, 0.1, 0.3, LONGEST_REPLY_SECONDS))
         trouble = self._trouble() if self.wild else Trouble.NONE
         if trouble is Trouble.REFUSED:
@@ -102,10 +102,11 @@ class Script:
 
     def _refusal(self) -> Reply:
         status = self._chance.choice((400, 429, 500, 503))
-        return _overflow() if status == 400 else Reply(status=status, error="The model is tired.")
+        return overflow() if status == 400 else Reply(status=status, error="The model is tired.")
 
 
-def _overflow() -> Reply:
+def overflow() -> Reply:
+    """The request is too long."""
     return Reply(status=400, error=f"This model's maximum context length is {CONTEXT_TOKENS} tokens.")
 
 

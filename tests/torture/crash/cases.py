@@ -4,7 +4,15 @@ from dataclasses import dataclass, replace
 
 from tests.torture.crash.ending import Ending
 from tests.torture.crash.point import Point, When
-from tests.torture.crash.story import MARK, Plot
+from tests.torture.crash.story import (
+    MARK,
+    Clients,
+    Plot,
+    interrupt,
+    nothing,
+    take_one_of_two_back,
+    tell_two_things_with_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -18,9 +26,13 @@ class Case:
     without_schema: bool
 
 
-_ASKS, _MARKS, _WAITS = Plot("now"), Plot(MARK), Plot("wait", meanwhile=())
-_ENDS, _THINKS_LONG = Plot("now", ends=True), Plot("now", silent=True)
-_KEYS = Plot("now", keys=True)
+_ASKS, _MARKS, _WAITS = Plot("now"), Plot(MARK), Plot("wait", meanwhile=nothing)
+_ENDS = Plot("now", meanwhile=Clients.end, at_last=nothing)
+_PAUSES = Plot("now", meanwhile=Clients.pause, at_last=Clients.resume)
+_THINKS_LONG, _FORGETS = Plot("now", silent=True), Plot("now", too_long=True)
+_KEYS, _CANCELS = Plot("now", tell_two_things_with_keys), Plot("now", take_one_of_two_back)
+_INTERRUPTED = Plot("now", interrupt, interrupted=True)
+_TELLS = Plot("tell", meanwhile=nothing, at_last=nothing)
 
 # What the end of each plot shows if nobody dies.
 _WHOLE = Ending("answered answered", "1.1 2.1", (2, 3), started=1, ran=0, answered="by the tool", seen=4)
@@ -29,8 +41,13 @@ _ENDINGS = {
     _MARKS: replace(_WHOLE, ran=1),
     _WAITS: Ending("answered", "1.1 2.1", (1, 2), started=0, ran=0, answered="as woken", seen=2),
     _ENDS: Ending("session_ended", "1.1", (1, 1), started=0, ran=0, answered="", seen=0),
+    _PAUSES: replace(_WHOLE, turns="answered", asked=(1, 2), seen=1),
     _THINKS_LONG: _WHOLE,
+    _FORGETS: replace(_WHOLE, rounds="1.1 2.1 context_overflow 2.2", asked=(2, 5)),
     _KEYS: _WHOLE,
+    _CANCELS: replace(_WHOLE, seen=3),
+    _INTERRUPTED: replace(_WHOLE, rounds="1.1 interrupted 1.2 2.1", asked=(2, 4)),
+    _TELLS: replace(_WHOLE, turns="answered", asked=(1, 2), seen=1, told=1),
 }
 
 
@@ -68,6 +85,11 @@ CASES = {
     "nowhere, with another tool": _dies(plot=_MARKS),
     "nowhere, with a wait": _dies(plot=_WAITS),
     "nowhere, with an end": _dies(plot=_ENDS),
+    "nowhere, with a pause": _dies(plot=_PAUSES),
+    "nowhere, with a compaction": _dies(plot=_FORGETS),
+    "nowhere, with a cancellation": _dies(plot=_CANCELS),
+    "nowhere, with an immediate delivery": _dies(plot=_INTERRUPTED),
+    "nowhere, with another agent told": _dies(plot=_TELLS),
     # ---- creation and deposit
     "session: created, not acknowledged": _dies(_after(f"{_SESSIONS}:Sessions.create")),
     "deposit alone: not committed": _dies(_before(f"{_DEPOSITS}:Deposits._append")),
@@ -135,6 +157,48 @@ CASES = {
     ),
     "repair: committed": _dies(
         _after(_TOOL), _after(f"{_SAFE_POINTS}:SafePoints.repair"), plot=_MARKS, answered="as unknown"
+    ),
+    "tell: not committed": _dies(_before(f"{_DEPOSITS}:Deposits._append", 2), plot=_TELLS, started=2),
+    "tell: committed, no response": _dies(_after(f"{_DEPOSITS}:Deposits._append", 2), plot=_TELLS, started=2),
+    # ---- immediate delivery and cancellation
+    "immediate delivery: request cancelled, not told": _dies(
+        _before(f"{_TRANSCRIPT}.fail_request"), plot=_INTERRUPTED, rounds="1.1 1.2 2.1"
+    ),
+    "immediate delivery: told, not delivered": _dies(
+        _after(f"{_TRANSCRIPT}.fail_request"), plot=_INTERRUPTED
+    ),
+    "cancellation: written, not committed": _dies(
+        _after("agent_service.store.interrupts:close"), plot=_CANCELS, seen=None, **_ASKED_AGAIN
+    ),
+    "cancellation: committed, not acknowledged": _dies(
+        _after("agent_service.store.interrupts:Interrupts.cancel"), plot=_CANCELS, **_ASKED_AGAIN
+    ),
+    # ---- compaction
+    "compaction: refused, not summed up": _dies(
+        _after(f"{_TRANSCRIPT}.fail_request"),
+        plot=_FORGETS,
+        rounds="1.1 2.1 context_overflow 2.2 context_overflow 2.3",
+        asked=(2, 6),
+    ),
+    "compaction: summed up, not committed": _dies(
+        _before(f"{_TRANSCRIPT}.compact"),
+        plot=_FORGETS,
+        rounds="1.1 2.1 context_overflow 2.2 context_overflow 2.3",
+        asked=(2, 7),
+    ),
+    "compaction: committed": _dies(_after(f"{_TRANSCRIPT}.compact"), plot=_FORGETS),
+    # ---- pause
+    "pause: written, not committed": _dies(
+        _after(f"{_SESSIONS}:write"), plot=_PAUSES, asked=(1, 3), **_AGAIN
+    ),
+    "pause: committed, not acknowledged": _dies(
+        _after(f"{_SESSIONS}:Sessions.pause"), plot=_PAUSES, asked=(1, 3), **_AGAIN
+    ),
+    "pause: met at a safe point, not committed": _dies(_before(f"{_SAFE_POINTS}:_write", 3), plot=_PAUSES),
+    "pause: given back": _dies(_after(f"{_SAFE_POINTS}:SafePoints.begin_round", 2), plot=_PAUSES),
+    # It may be at work again before somebody dies.
+    "resumption: committed, not acknowledged": _dies(
+        _after(f"{_SESSIONS}:Sessions.resume"), plot=_PAUSES, rounds=None, asked=None
     ),
     # ---- park and end
     "park in a wait: not committed": _dies(_before(f"{_TRANSCRIPT}.park"), plot=_WAITS),

@@ -25,8 +25,9 @@ class Ending:
     started: int
     ran: int
     answered: str
-    # How many interrupts a model has seen.
-    seen: int
+    # How many interrupts its model has seen, and how many of it another agent's.
+    seen: int | None
+    told: int = 0
     # The posts that were told to be known already.
     known: str | None = ""
 
@@ -44,12 +45,17 @@ class Ending:
             ran=len(lines.told("ran")),
             answered=" ".join(_ANSWERS.get(row["text"], "by the tool") for row in responses),
             seen=len(seen),
+            told=len([row for row in lines.table("messages", type="system") if _is_told(row)]),
             known=" ".join(_known(lines)),
         )
 
     def but_for_chance(self, other: "Ending") -> "Ending":
         """Without what another one leaves to chance."""
         return replace(self, **{name: None for name, value in vars(other).items() if value is None})
+
+
+def _is_told(row: dict) -> bool:
+    return row["source"].startswith("agent:") and row["seen_at"]
 
 
 def _rounds(events: list[dict]) -> Iterator[str]:
