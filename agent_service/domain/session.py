@@ -48,6 +48,12 @@ class SessionConfig:
     max_turns: int = 0
     token_budget: int = 0
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The names of those that a turn asks."""
+        voice = () if self.disable_inner_voice else (self.inner_voice_model or self.model,)
+        return frozenset((self.model, *voice))
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

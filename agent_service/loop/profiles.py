@@ -78,6 +78,15 @@ class Profiles:
         known = self._known.get(name)
         return known.finding.profile if known else None
 
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether all these models are configured."""
+        for name in names:
+            try:
+                self._model(name)
+            except ConfigNotFound:
+                return False
+        return True
+
     def is_fixed(self, name: str) -> bool:
         """Whether the configuration says where interrupts go, whatever becomes of them."""
         return self._configured(name) is not None
@@ -121,7 +130,8 @@ class Profiles:
         return lower
 
     async def place_again(self, work: Work, terms: Terms) -> None:
-        """Let an open turn run with the profiles of these terms. Raises LeaseLost and Unavailable."""
+        """Let an open turn run with the models and the profiles of these terms. Raises LeaseLost and
+        Unavailable."""
         await self._store.place_again(work.lease, terms, work.unseen)
         work.place_again(terms)
 

@@ -106,9 +106,13 @@ class Work:
     @property
     def models(self) -> frozenset[str]:
         """The names of those that the open turn runs with, or the next one will."""
-        config = self.config if self.turn_open else self.session.config
-        voice = () if config.disable_inner_voice else (config.inner_voice_model or config.model,)
-        return frozenset((config.model, *voice))
+        return (self.config if self.turn_open else self.session.config).models
+
+    @property
+    def moved_config(self) -> SessionConfig:
+        """What the turn runs with, but for its models, which are those that the next one will run with."""
+        now = self.session.config
+        return replace(self.config, model=now.model, inner_voice_model=now.inner_voice_model)
 
     def model(self, speaker: Speaker) -> str:
         """The name of the model that speaks."""
@@ -165,6 +169,13 @@ class Work:
             profile=self.terms.profile or self.known(self.model(Speaker.ASSISTANT)),
             voice_profile=self.terms.voice_profile or self.known(self.model(Speaker.INNER_VOICE)),
         )
+
+    def moved_terms(self) -> Terms:
+        """What the turn runs with, and the models that the next one will run with."""
+        assert self.terms, "a turn has begun"
+        moved = self.moved_config
+        profile, voice_profile = self.known(moved.model), self.known(moved.inner_voice_model or moved.model)
+        return replace(self.terms, config=moved, profile=profile, voice_profile=voice_profile)
 
     def admit(self, due: Sequence[Interrupt]) -> Portion:
         """How many of the interrupts that are due go into the next request."""

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent_service.domain import RoundFailure, Session, SessionId
+import pytest
+
+from agent_service.domain import InterruptState, RoundFailed, RoundFailure, Session, SessionId
 from agent_service.errors import ConfigNotFound
 from agent_service.loop.agent import Agent
 from agent_service.loop.interruption import Interruption
@@ -14,9 +16,10 @@ from agent_service.model import Model, ModelError, Request
 from agent_service.tools import Toolbox
 from agent_service.tools.builtin import builtin_tools
 from tests.loop.checks import check_requests
+from tests.loop.compactions import happenings
 from tests.loop.faults import forget_pause
 from tests.loop.parked import HOUR, park
-from tests.loop.scripted import ScriptedModel, calls, die, run_and_die, run_turn, says, take_over
+from tests.loop.scripted import Killed, ScriptedModel, calls, die, run_and_die, run_turn, says, take_over
 from tests.support import Store
 
 
@@ -112,6 +115,50 @@ async def test_a_turn_goes_on_as_it_began_after_a_wait(store: Store) -> None:
     assert told(parked.model.requests[1]) == told(parked.model.requests[0])
     check_requests(parked.model.sent)
     assert "turn_ended" not in await store.kinds(parked.session_id)
+
+
+async def test_a_turn_whose_model_is_configured_no_more_goes_on_with_those_of_the_session(
+    store: Store,
+) -> None:
+    session_id = await store.session()
+    before = ScriptedModel([calls("now"), [die]])
+    await run_and_die(store, session_id, before)
+    nudge = await store.nudge(session_id)
+    large, small = ScriptedModel([calls("now"), [die], says("Yes.")]), ScriptedModel([])
+    running = with_models(store, {"large": large, "small": small})
+
+    await running.run(await take_over(store, session_id))
+    (failed,) = await happenings(store, session_id, RoundFailed)
+    assert failed.reason is RoundFailure.MODEL_REFUSED
+
+    await update(store, session_id)
+    await forget_pause(store, session_id)
+    replica = await store.replica()
+    (claim,) = await store.leases.claim_due(replica, 1)
+    with pytest.raises(Killed):
+        await running.run(claim)
+    await store.leases.sign_off(replica)
+    # With all that the turn began with but its model.
+    assert told(large.requests[0]) == told(before.requests[1])
+    assert large.sent[0][: len(before.sent[1])] == before.sent[1]
+    assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
+
+    # After a crash too, though the session has another model again.
+    await update(store, session_id, lambda now: replace(now, config=replace(now.config, model="small")))
+    await running.run(await take_over(store, session_id))
+    check_requests(large.sent)
+    assert small.sent == []
+    assert (await store.kinds(session_id))[-1] == "turn_ended"
+
+
+async def test_a_turn_goes_on_with_its_own_model_as_long_as_that_is_configured(store: Store) -> None:
+    session_id = await store.session()
+    await run_and_die(store, session_id, ScriptedModel([calls("now"), [die]]))
+    await update(store, session_id)
+    demo, large, small = ScriptedModel([says("Yes.")]), ScriptedModel([]), ScriptedModel([])
+    running = with_models(store, {"demo": demo, "large": large, "small": small})
+    await running.run(await take_over(store, session_id))
+    assert (len(demo.sent), large.sent, small.sent) == (1, [], [])
 
 
 async def test_an_inner_voice_that_failed_is_asked_again_as_before(store: Store) -> None:

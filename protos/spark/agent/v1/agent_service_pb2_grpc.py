@@ -151,8 +151,9 @@ class AgentServiceServicer:
 
     def UpdateSession(self, request, context):
         """Changes a session's name, goal, labels or config. Goal, models, tools and
-        prompts count from the next turn's start on; limits at the next safe point;
-        mode and cooldown at once. Repeating it changes nothing more. Errors:
+        prompts count from the next turn's start on, models in an open turn too
+        where its own are configured no longer; limits at the next safe point; mode
+        and cooldown at once. Repeating it changes nothing more. Errors:
         INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
