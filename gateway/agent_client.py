@@ -27,6 +27,8 @@ from spark.agent.v1.agent_service_pb2 import (
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 DEFAULT_DEADLINE_SECONDS = 5.0
+# A watch that has shown nothing new for so long may be at a replica that hangs, and is opened again.
+LOOK_AGAIN_SECONDS = 15.0
 
 # Every call may be repeated: deposits by their request id, the others by their nature. A replica that says it
 # is not serving is left out, and without any that does the channel is not ready.
@@ -75,8 +77,15 @@ class AgentClient:
     A deadline is in seconds from now; None stands for a caller that has none.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tasks: asyncio.TaskGroup, silence_seconds: float) -> None:
-        self._channel, self._silence_seconds = channel, silence_seconds
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        tasks: asyncio.TaskGroup,
+        silence_seconds: float,
+        look_again_seconds: float,
+    ) -> None:
+        self._channel = channel
+        self._silence_seconds, self._look_again_seconds = silence_seconds, look_again_seconds
         self._stub = AgentServiceStub(channel)
         self._deposits = Deposits(partial(ask, self._stub.DepositInterrupts, silence_seconds), tasks)
 
@@ -118,8 +127,8 @@ class AgentClient:
     async def watch(
         self, request: WatchInterruptRequest, deadline_seconds: float | None
     ) -> AsyncGenerator[WatchInterruptResponse, None]:
-        """The interrupt now, then at each change, until it is final. A watch that loses its replica is opened
-        again at another one."""
+        """The interrupt now, then at each change, until it is final. A watch that loses its replica, or hears
+        nothing of it, is opened again at another one."""
         clock, shown = asyncio.get_running_loop().time, None
         deadline = None if deadline_seconds is None else clock() + deadline_seconds
         while True:
@@ -131,8 +140,11 @@ class AgentClient:
                         if response != shown:
                             yield response
                         shown = response
-                        response = await _next(call)
+                        async with asyncio.timeout(self._look_again_seconds):
+                            response = await _next(call)
                     return
+            except TimeoutError:
+                continue
             except grpc.aio.AioRpcError as error:
                 if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise refused_call(error) from error
@@ -207,8 +219,12 @@ def _or_default(deadline_seconds: float | None) -> float:
 
 
 @asynccontextmanager
-async def connect(address: str, silence_seconds: float = SILENCE_SECONDS) -> AsyncIterator[AgentClient]:
+async def connect(
+    address: str,
+    silence_seconds: float = SILENCE_SECONDS,
+    look_again_seconds: float = LOOK_AGAIN_SECONDS,
+) -> AsyncIterator[AgentClient]:
     """A client of the agent service at a gRPC target. It gives a replica so much time before it asks another
-    one, too. Leaving cancels what is in flight."""
+    one, too, and a watch so much before it is opened again. Leaving cancels what is in flight."""
     async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        yield AgentClient(channel, tasks, silence_seconds)
+        yield AgentClient(channel, tasks, silence_seconds, look_again_seconds)

@@ -145,6 +145,21 @@ async def test_a_replica_that_says_nothing_holds_up_no_watch():
                 await until(lambda script=script: script.watches_ended == len(script.watched))
 
 
+async def test_a_watch_at_a_replica_that_falls_silent_goes_on_at_another_one_and_repeats_nothing():
+    pending, seen = Interrupt(interrupt_id="i1"), Interrupt(interrupt_id="i1", revision=2)
+    script = ScriptedAgent()
+    async with running(script) as agent, connect(agent.address, look_again_seconds=0.05) as client:
+        await script.states.put(pending)
+        states = client.watch(WATCH, PATIENCE_SECONDS)
+        assert (await anext(states)).interrupt == pending
+        goes_on = asyncio.ensure_future(anext(states))
+        await until(lambda: len(script.watched) == 2 and script.watches_ended == 1)
+        for state in (pending, seen, None):
+            await script.states.put(state)
+
+        assert [(await goes_on).interrupt, *[state async for state in states]] == [seen]
+
+
 async def test_of_the_watches_that_are_opened_at_a_replica_that_answers_late_one_stays():
     script, heard = ScriptedAgent(), asyncio.Event()
     script.before = lambda _: heard.wait()
