@@ -51,6 +51,8 @@ class Dispatcher:
         self._busy: Counter[SessionId] = Counter()
         self._replica: ReplicaId | None = None
         self._former: ReplicaId | None = None
+        # Whether the last poll had no room for all that it might have found.
+        self._left_standing = False
         self._hinted = asyncio.Event()
         self._next_poll = 0.0
         self._wakeups = wakeups
@@ -99,17 +101,15 @@ class Dispatcher:
             self._former, self._replica = self._replica or self._former, replica
         if replica is None:
             return
+        if self._left_standing:
+            await self._take_up(tasks, replica)
         await self._claim(tasks, partial(self._leases.claim_due, replica))
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
             await self._poll(tasks, replica)
 
     async def _poll(self, tasks: asyncio.TaskGroup, replica: ReplicaId) -> None:
-        leases = self._leases
-        # First, for some of its own may be among those of the dead.
-        await self._claim(tasks, partial(leases.claim_own, replica, self._running, former=self._former))
-        await self._claim(tasks, partial(leases.claim_from_dead, replica))
-        await self._claim(tasks, partial(leases.claim_suspects, replica))
+        await self._take_up(tasks, replica)
         held = await self._leases.held(replica)
         self._forget_lost(held)
         self._spread.plan(len(held), await self._leases.others(replica))
@@ -117,6 +117,16 @@ class Dispatcher:
             _log.error("session failed", session_id=str(failed))
             self._wakeups.hint(failed)
         await self._interrupts.expire(MAX_SWEPT)
+
+    async def _take_up(self, tasks: asyncio.TaskGroup, replica: ReplicaId) -> None:
+        """Claim what stands still since a worker lost it or died. What there is no room for comes before
+        anything else that is due as soon as there is."""
+        leases = self._leases
+        # First, for some of its own may be among those of the dead.
+        await self._claim(tasks, partial(leases.claim_own, replica, self._running, former=self._former))
+        await self._claim(tasks, partial(leases.claim_from_dead, replica))
+        await self._claim(tasks, partial(leases.claim_suspects, replica))
+        self._left_standing = not self._room
 
     @property
     def _room(self) -> int:

@@ -53,7 +53,8 @@ MAX_ATTEMPTS = 5
 # that none fails for another's sake.
 SUSPECT_ATTEMPTS = 2
 SUSPECTS_AT_ONCE = f"(10 ^ ({MAX_ATTEMPTS} - 1 - attempts))::int"
-# Of so many that are due the claim takes any: where there is no room for all, none waits for ever.
+# Of so many that are due the claim takes any, and the next claim of the next ones: where there is no room for
+# all, none waits for ever.
 CANDIDATES = 1000
 
 # What is read of a session by whom takes it: with this, and its rows, a holder can begin.
@@ -70,10 +71,17 @@ _FREE = "lease_owner IS NULL AND state = 'active' AND (not_before IS NULL OR not
 _TRUSTED = f"{_FREE} AND attempts < {SUSPECT_ATTEMPTS}"
 
 # Due is what waits or whose time has come, never before a back-off is over. Two indexes find candidates, and
-# the lock makes sure of them: `outstanding` is read from the session's row, never from the messages.
+# the lock makes sure of them: `outstanding` is read from the session's row, never from the messages. How long
+# they wait the first index does not know: it is gone through from where the last claim came to.
+_WAITS = f"{_TRUSTED} AND outstanding > 0"
 _CLAIM_DUE = f"""
-WITH candidates AS (
-    (SELECT session_id FROM sessions WHERE {_TRUSTED} AND outstanding > 0 LIMIT {CANDIDATES})
+WITH beyond AS (
+    SELECT session_id FROM sessions WHERE {_WAITS} AND session_id > $3 ORDER BY session_id LIMIT {CANDIDATES}
+), candidates AS (
+    SELECT session_id FROM beyond
+    UNION
+    (SELECT session_id FROM sessions WHERE {_WAITS} AND session_id <= $3 ORDER BY session_id
+     LIMIT (SELECT {CANDIDATES} - count(*) FROM beyond))
     UNION
     (SELECT session_id FROM sessions WHERE {_TRUSTED} AND due_at <= now() ORDER BY due_at LIMIT {CANDIDATES})
 ), due AS (
@@ -82,7 +90,8 @@ WITH candidates AS (
       AND {_TRUSTED} AND (outstanding > 0 OR due_at <= now())
     ORDER BY random() LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 )
-{_TAKE}, not_before = NULL {_RETURNING}"""
+{_TAKE}, not_before = NULL {_RETURNING},
+    (SELECT session_id FROM beyond ORDER BY session_id DESC LIMIT 1) AS came_to"""
 
 # Suspects that are due or whose holder is dead. This takeover counts.
 _ATTEMPTS = "attempts + (lease_owner IS NOT NULL)::int"
@@ -148,6 +157,10 @@ WITH due AS (
 _STILL_HELD = "SELECT session_id, lease_epoch FROM sessions WHERE lease_owner = $1"
 
 
+# No session has it.
+_FIRST = UUID(int=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A lease just taken, with the session's row as it was then: not yet read, for what is in a row that
@@ -171,10 +184,15 @@ class Load:
 class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._came_to = _FIRST
 
     async def claim_due(self, replica: ReplicaId, limit: int) -> list[Claim]:
         """Take sessions that nobody holds and that are due."""
-        return await self._claim(_CLAIM_DUE, replica, limit)
+        claims = await self._claim(_CLAIM_DUE, replica, limit, self._came_to)
+        if claims:
+            came_to = claims[0].row["came_to"]
+            self._came_to = came_to if isinstance(came_to, UUID) else _FIRST
+        return claims
 
     async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Claim]:
         """Take sessions whose holder's lease has run out."""

@@ -193,12 +193,14 @@ WITH held AS (
 ), recorded AS ({_FAILURE})
 SELECT now FROM held"""
 
-# To nobody unless a replica is named that is there and takes sessions. A suspect one is handed to nobody.
+# To nobody unless a replica is named that is there and takes sessions. What is paused or suspect is handed to
+# nobody.
 _RELEASE = f"""
 UPDATE sessions
 SET lease_epoch = lease_epoch + 1, due_at = {due(open_turn="coalesce($3, clock_timestamp())")},
     lease_owner = (SELECT replica_id FROM replicas
-        WHERE replica_id = $4 AND lease_until > now() AND max_sessions > 0 AND attempts < {SUSPECT_ATTEMPTS})
+        WHERE replica_id = $4 AND lease_until > now() AND max_sessions > 0
+          AND state = 'active' AND attempts < {SUSPECT_ATTEMPTS})
 WHERE session_id = $1 AND lease_epoch = $2
 RETURNING clock_timestamp() AS now"""
 

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from structlog.testing import capture_logs
 
 from agent_service.domain import InterruptState, SessionId, SessionMode, SessionState
@@ -10,9 +11,9 @@ from agent_service.loop.dispatcher import Dispatcher
 from agent_service.loop.lease_keeper import LeaseKeeper
 from agent_service.loop.spread import Spread
 from agent_service.model import Chunk
-from agent_service.store.leases import Claim
+from agent_service.store.leases import SUSPECT_ATTEMPTS, Claim
 from tests.loop.scripted import ScriptedModel, agent, says
-from tests.store.takeovers import attempts_of
+from tests.store.takeovers import attempts_of, set_attempts
 from tests.support import Store, open_store, until
 
 HOURS = 3600.0
@@ -25,6 +26,7 @@ async def dispatching(
     poll_seconds: float = 0.1,
     lease_seconds: float = 60,
     stopping: asyncio.Event | None = None,
+    max_sessions: int = 100,
 ) -> AsyncIterator[tuple[Dispatcher, LeaseKeeper]]:
     async with (
         LeaseKeeper(store.database, "127.0.0.1:1", lease_seconds) as keeper,
@@ -38,7 +40,7 @@ async def dispatching(
             store.wakeups,
             Spread(),
             stopping or asyncio.Event(),
-            100,
+            max_sessions,
             poll_seconds,
         )
         serving = tasks.create_task(dispatcher.serve(drain_seconds=5))
@@ -272,6 +274,33 @@ async def test_stopping_gives_back_what_was_handed_over_and_not_begun(store: Sto
         await store.transcript.release(work.lease, keeper.replica)
     assert await store.claim(session_id)
     assert await attempts_of(store, session_id) == 0
+
+
+@pytest.mark.parametrize("how", ["lost", "of the dead", "suspect"])
+async def test_what_stands_still_gets_the_next_place_of_a_full_replica(store: Store, how: str) -> None:
+    """Naive: give each place that becomes free to what is due, which is always something."""
+    victim = await store.session()
+    if how != "lost":
+        dead = await store.replica()
+        await store.leases.claim_due(dead, 1)
+        await store.leases.sign_off(dead)
+    if how == "suspect":
+        await set_attempts(store, victim, SUSPECT_ATTEMPTS)
+    for _ in range(3):
+        await store.session()
+    is_lost, has_run = how == "lost", asyncio.Event()
+
+    async def run(claim: Claim) -> None:
+        nonlocal is_lost
+        if claim.lease.session_id == victim:
+            if is_lost:
+                is_lost = False
+                raise Unavailable("the outcome of a commit is not known")
+            has_run.set()
+        await store.transcript.release(claim.lease)
+
+    async with dispatching(store, run, max_sessions=1), asyncio.timeout(20):
+        await has_run.wait()
 
 
 async def test_no_more_sessions_are_run_than_the_limit_allows(store: Store) -> None:

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from agent_service.domain import SessionMode, SessionState, Usage
-from agent_service.store.leases import Load, register, renew
+from agent_service.store.leases import BATCH, CANDIDATES, Load, register, renew
 from tests.store.takeovers import attempts_of, holder_of, set_attempts
 from tests.support import Store, assistant
 
@@ -141,6 +141,42 @@ async def test_a_session_is_handed_over_with_its_turn_open(store: Store) -> None
     assert claim.lease.session_id == session_id
     snapshot = await store.transcript.load(claim)
     assert (snapshot.turn_open, snapshot.standing.next_position) == (True, work.next_position)
+
+
+async def test_a_paused_session_is_handed_to_nobody(store: Store) -> None:
+    session_id = await store.session()
+    work = await store.open_turn(session_id)
+    taker, other = await store.replica(), await store.replica()
+    await store.leases.take_at_most(taker, 10)
+    await store.sessions.pause(session_id)
+    await store.transcript.release(work.lease, taker)
+    assert await store.leases.held(taker) == set()
+    await store.sessions.resume(session_id)
+    (claim,) = await store.leases.claim_due(other, 10)
+    assert claim.lease.session_id == session_id
+
+
+async def test_of_more_that_wait_than_a_claim_looks_at_each_has_its_turn(store: Store) -> None:
+    """Naive: look at the first of them, to whom new interrupts may come as fast as they are taken."""
+    first = await store.session(SessionMode.ON_INTERRUPT)
+    async with store.own_connection() as connection:
+        await connection.execute(
+            "INSERT INTO sessions "
+            "(session_id, create_time, goal, state, config, labels, frame_tag, outstanding) "
+            "SELECT lpad(to_hex(n), 32, '0')::uuid, now(), '', 'active', config, '{}', '', 1 "
+            f"FROM sessions, generate_series(1, {CANDIDATES}) n WHERE session_id = $1",
+            first,
+        )
+        last = await store.session(SessionMode.ON_INTERRUPT)
+        await store.nudge(last)
+        replica = await store.replica()
+        # One claim in two looks at it, and takes a tenth of what it looks at.
+        for _ in range(500):
+            claims = await store.leases.claim_due(replica, BATCH)
+            if last in {claim.lease.session_id for claim in claims}:
+                return
+            await connection.execute("UPDATE sessions SET lease_owner = NULL WHERE lease_owner = $1", replica)
+    raise AssertionError("it waits for ever")
 
 
 @pytest.mark.parametrize("why", ["dead", "about to stop", "suspect"])

@@ -20,7 +20,7 @@ FROM sessions"""
 
 ME = ReplicaId(UUID(int=1))
 POLL = {
-    "claim what is due": (leases._CLAIM_DUE, ME, 100),
+    "claim what is due": (leases._CLAIM_DUE, ME, 100, leases._FIRST),
     "claim one's own": (leases._CLAIM_OWN, ME, 100, [], [], None),
     "claim from the dead": (leases._CLAIM_FROM_DEAD, ME, 100),
     "claim suspects": (leases._CLAIM_SUSPECTS, ME, 100),

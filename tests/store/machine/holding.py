@@ -170,7 +170,7 @@ class Release:
         _, session = model.writer(self.key)
         session.release(model.clock)
         takes = self.taker and model.is_alive(self.taker) and model.replicas[self.taker].takes
-        if takes and session.attempts < SUSPECT_ATTEMPTS:
+        if takes and session.state == "active" and session.attempts < SUSPECT_ATTEMPTS:
             session.owner = self.taker
         model.forget(self.key)
         return None
