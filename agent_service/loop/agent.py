@@ -299,11 +299,12 @@ class Agent:
             detail=error.detail,
         )
         if error.reason is RoundFailure.CONTEXT_OVERFLOW and work.place.attempt >= MAX_OVERFLOWS:
-            await self.transcript.fail_request(work.lease, work.place, error.reason, error.detail, _NO_USAGE)
+            await self.transcript.fail_request(work.lease, work.place, error.reason, error.detail, error.cost)
             await self.room.give_up(work.lease, NO_ROOM.format(detail=error.detail))
             return
         pause = _pause_seconds(work.place.attempt, error)
-        await self.transcript.fail_round(work.lease, work.place, error.reason, error.detail, pause)
+        told = error.reason, error.detail, error.cost
+        await self.transcript.fail_round(work.lease, work.place, *told, pause)
 
     async def _give_back(self, lease: Lease) -> None:
         """Release the session in the middle of something, if it is still ours."""

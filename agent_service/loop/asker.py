@@ -1,7 +1,7 @@
 """Asks models for a session: shows their words as they come, and cancels a request that is not wanted."""
 
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
 from agent_service.domain import Message, RoundFailure, Speaker, Usage
@@ -46,7 +46,8 @@ class Asker:
         heeded = None if work.interrupted else work.revision
         try:
             async with self.interruption.of(work.lease, heeded):
-                await self._stream(work, speaker, request, fold)
+                with _priced(work.window, request, fold):
+                    await self._stream(work, speaker, request, fold)
         except Interrupted:
             why = "an interrupt with immediate delivery"
             cost = _estimate(work.window, request, fold)
@@ -67,8 +68,9 @@ class Asker:
             self.interruption.of(work.lease, after_revision=None),
             aclosing(self._model(work, Speaker.ASSISTANT).stream(request)) as chunks,
         ):
-            async for chunk in chunks:
-                fold.add(chunk)
+            with _priced(work.window, request, fold):
+                async for chunk in chunks:
+                    fold.add(chunk)
         return _counted(work.window, fold, request)
 
     async def takes(self, work: Work, speaker: Speaker, rows: Sequence[Message]) -> bool:
@@ -128,12 +130,26 @@ def _request(work: Work, speaker: Speaker, rows: Sequence[Message]) -> Request:
     return Request(voice_messages(work.voice_profile, told, prompt.OPENING_LINE, tag, rows))
 
 
+@contextmanager
+def _priced(window: Window, request: Request, fold: ReplyFold) -> Iterator[None]:
+    """What comes to nothing after its reply had begun has cost something all the same."""
+    try:
+        yield
+    except ModelError as error:
+        if fold.text:
+            error.cost = _cost(window, request, fold)
+        raise
+
+
 def _counted(window: Window, fold: ReplyFold, request: Request) -> Reply:
-    """The reply with what it has cost, by estimate where the server counts nothing."""
-    reply = fold.reply()
-    counted = reply.usage.input_tokens or reply.usage.output_tokens
-    usage = reply.usage if counted else _estimate(window, request, fold)
-    return replace(reply, usage=replace(usage, model_requests=1))
+    """The reply with what it has cost."""
+    return replace(fold.reply(), usage=replace(_cost(window, request, fold), model_requests=1))
+
+
+def _cost(window: Window, request: Request, fold: ReplyFold) -> Usage:
+    """As the server counted it, or by estimate where it counts nothing."""
+    counted = fold.usage.input_tokens or fold.usage.output_tokens
+    return fold.usage if counted else _estimate(window, request, fold)
 
 
 def _estimate(window: Window, request: Request, fold: ReplyFold) -> Usage:

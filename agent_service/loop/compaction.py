@@ -19,7 +19,6 @@ from agent_service.domain import (
     Text,
     ToolCall,
     ToolResponse,
-    Usage,
     cut,
     storable,
 )
@@ -37,8 +36,6 @@ _log = structlog.get_logger(__name__)
 
 # A compaction that would win less than this share of the window is left alone.
 LEAST_GAIN = 0.1
-
-_NOTHING_SAID = Reply("", "", (), Usage())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Compactor:
             _tell(work, error)
             if error.reason is RoundFailure.MODEL_UNAVAILABLE:
                 return
-            reply = _NOTHING_SAID
+            reply = _nothing_said(error)
         await self._write(work, count, reply)
 
     async def make_room(self, work: Work, refused: ModelError) -> bool:
@@ -71,12 +68,13 @@ class Compactor:
         count = covered_rows(work.rows) or covered_rows(work.rows, keep_reply=False)
         if not count:
             return False
-        await self.transcript.fail_request(work.lease, work.place, refused.reason, refused.detail, Usage())
+        told = refused.reason, refused.detail, refused.cost
+        await self.transcript.fail_request(work.lease, work.place, *told)
         try:
             reply = await self._summary(work, work.rows[:count])
         except ModelError as error:
             _tell(work, error)
-            reply = _NOTHING_SAID
+            reply = _nothing_said(error)
         await self._write(work, count, reply)
         return True
 
@@ -217,6 +215,10 @@ def _earlier(rows: Sequence[Message]) -> str:
 
 def _last_reply(rows: Sequence[Message]) -> Message:
     return next(row for row in reversed(rows) if row.type in REPLY_TYPES)
+
+
+def _nothing_said(error: ModelError) -> Reply:
+    return Reply("", "", (), error.cost)
 
 
 def _tell(work: Work, error: ModelError) -> None:

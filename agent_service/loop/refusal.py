@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from agent_service.domain import Interrupt, Message, MessageId, RoundFailure, Speaker, Usage
+from agent_service.domain import Interrupt, Message, MessageId, RoundFailure, Speaker
 from agent_service.loop.asker import Asker
 from agent_service.loop.compaction import Compactor, covered_rows
 from agent_service.loop.profiles import Profiles
@@ -54,7 +54,7 @@ class Refusals:
         if not shortened:
             return False
         detail = f"{SHORTENED}: {refused.detail}"
-        await self.transcript.fail_request(work.lease, work.place, refused.reason, detail, Usage())
+        await self.transcript.fail_request(work.lease, work.place, refused.reason, detail, refused.cost)
         await self.room.show_less(work.lease, shortened)
         work.show_less(shortened)
         return True
@@ -76,7 +76,7 @@ class Refusals:
             return False
         await self.profiles.place_again(work, work.terms_with(work.model(speaker), after))
         told = _told(STEPPED_DOWN.format(before.placement.value, after.placement.value), refused)
-        await self.transcript.fail_request(work.lease, work.place, told.reason, told.detail, Usage())
+        await self.transcript.fail_request(work.lease, work.place, told.reason, told.detail, refused.cost)
         return True
 
 

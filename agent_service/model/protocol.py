@@ -33,6 +33,8 @@ class ModelError(Exception):
         super().__init__(detail)
         self.reason, self.detail = reason, detail
         self.retry_after_seconds, self.status = retry_after_seconds, status
+        # Nothing, unless whoever asked knows of a reply that had begun.
+        self.cost = Usage()
 
     @property
     def blames_request(self) -> bool:

@@ -169,25 +169,26 @@ SELECT $1, revision, now, 'round_failed', jsonb_build_object(
     'turn', $3::int, 'round', $4::int, 'attempt', $5::int, 'reason', $6::text, 'detail', $7::text,
     'retry_time', retry_time) FROM held"""
 
+_SPENT = """model_requests = model_requests + 1,
+        input_tokens = input_tokens + $8, output_tokens = output_tokens + $9"""
+
 _IN = "clock_timestamp() + {} * interval '1 second'"
 
 _FAIL_ROUND = f"""
 WITH held AS (
     UPDATE sessions
-    SET revision = revision + 1, model_requests = model_requests + 1, {RELEASED},
-        due_at = {due(open_turn=_IN.format("$8"))}, not_before = {_IN.format("$8")}
+    SET revision = revision + 1, {_SPENT}, {RELEASED},
+        due_at = {due(open_turn=_IN.format("$10"))}, not_before = {_IN.format("$10")}
     WHERE session_id = $1 AND lease_epoch = $2
     RETURNING revision, not_before AS retry_time, clock_timestamp() AS now
 ), recorded AS ({_FAILURE})
 SELECT now FROM held"""
 
-# The holder goes on: what the request has cost is an estimate.
+# The holder goes on.
 _FAIL_REQUEST = f"""
 WITH held AS (
     UPDATE sessions
-    SET revision = revision + 1, model_requests = model_requests + 1,
-        input_tokens = input_tokens + $8, output_tokens = output_tokens + $9,
-        interrupted = interrupted OR $6::text = 'interrupted'
+    SET revision = revision + 1, {_SPENT}, interrupted = interrupted OR $6::text = 'interrupted'
     WHERE session_id = $1 AND lease_epoch = $2
     RETURNING revision, NULL::timestamptz AS retry_time, clock_timestamp() AS now
 ), recorded AS ({_FAILURE})
@@ -349,17 +350,22 @@ class Transcript:
         await self._write(_START_TOOLS, lease, ids, names, place.turn, place.round)
 
     async def fail_round(
-        self, lease: Lease, place: Place, reason: RoundFailure, detail: str, pause_seconds: float
+        self,
+        lease: Lease,
+        place: Place,
+        reason: RoundFailure,
+        detail: str,
+        cost: Usage,
+        pause_seconds: float,
     ) -> None:
         """Record that a model request came to nothing, and release the session for a while."""
-        await self._write(_FAIL_ROUND, lease, *_failure(place, reason, detail), pause_seconds)
+        await self._write(_FAIL_ROUND, lease, *_failure(place, reason, detail, cost), pause_seconds)
 
     async def fail_request(
         self, lease: Lease, place: Place, reason: RoundFailure, detail: str, cost: Usage
     ) -> None:
         """Record that a model request came to nothing, and keep the session: it is asked again at once."""
-        failure = _failure(place, reason, detail)
-        await self._write(_FAIL_REQUEST, lease, *failure, cost.input_tokens, cost.output_tokens)
+        await self._write(_FAIL_REQUEST, lease, *_failure(place, reason, detail, cost))
 
     async def set_aside(self, lease: Lease, pause_seconds: float) -> None:
         """Release the session for a while, with nothing else changed."""
@@ -382,5 +388,6 @@ class Transcript:
         return written
 
 
-def _failure(place: Place, reason: RoundFailure, detail: str) -> tuple[object, ...]:
-    return place.turn, place.round, place.attempt, reason.value, storable(detail)
+def _failure(place: Place, reason: RoundFailure, detail: str, cost: Usage) -> tuple[object, ...]:
+    told = reason.value, storable(detail)
+    return place.turn, place.round, place.attempt, *told, cost.input_tokens, cost.output_tokens

@@ -18,6 +18,7 @@ from agent_service.domain import (
     SessionId,
     SessionMode,
     SessionState,
+    Usage,
 )
 from agent_service.loop.agent import WOKEN
 from agent_service.model import Chunk, ModelError
@@ -350,3 +351,34 @@ async def test_a_pause_whose_outcome_is_unknown_is_made_good(store: Store, after
         await agent(store, model).run(claim)
     await assert_paused(store, session_id, "max_turns, 1")
     assert (await store.kinds(session_id)).count("session_changed") == 2
+
+
+CUT_SHORT = ModelError(RoundFailure.BAD_REPLY, "the model server cut the reply short")
+REFUSED = ModelError(RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", status=503)
+
+
+async def test_a_reply_that_comes_to_nothing_counts_as_its_server_counted_it(store: Store) -> None:
+    session_id = await limited(store, disable_inner_voice=True, token_budget=900)
+    counted = Chunk(usage=Usage(input_tokens=400, output_tokens=50), begun=False)
+    model = ScriptedModel([[Chunk("We"), counted, CUT_SHORT] for _ in range(3)])
+    for _ in range(3):
+        await forget_pause(store, session_id)
+        await run_turn(store, session_id, model)
+    assert len(model.requests) == 2
+    usage = (await store.sessions.get(session_id)).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.model_requests) == (800, 100, 2)
+    await assert_paused(store, session_id, "token_budget, 900")
+
+
+async def test_a_reply_that_comes_to_nothing_is_charged_by_estimate_where_nobody_counts(store: Store) -> None:
+    session_id = await limited(store, disable_inner_voice=True)
+    await run_turn(store, session_id, ScriptedModel([[Chunk("We " * 100), CUT_SHORT]]))
+    usage = (await store.sessions.get(session_id)).usage
+    assert (usage.output_tokens, usage.model_requests) == (101, 1)
+    assert usage.input_tokens > 100
+
+
+async def test_what_is_refused_before_a_reply_has_begun_costs_no_tokens(store: Store) -> None:
+    session_id = await limited(store, disable_inner_voice=True)
+    await run_turn(store, session_id, ScriptedModel([[REFUSED]]))
+    assert (await store.sessions.get(session_id)).usage == Usage(model_requests=1)

@@ -248,7 +248,7 @@ async def test_text_of_a_failed_attempt_is_not_shown_and_that_of_the_next_one_is
         await reader.until_synced()
         work = await store.open_turn(session_id)
         await store.transcript.fail_round(
-            work.lease, Place(1, 1, 1), RoundFailure.MODEL_UNAVAILABLE, "no route", 0
+            work.lease, Place(1, 1, 1), RoundFailure.MODEL_UNAVAILABLE, "no route", Usage(), 0
         )
         store.wakeups.say(session_id, words("Ghost."))
         store.wakeups.say(session_id, words("I look.", attempt=2))

@@ -105,7 +105,9 @@ async def test_every_kind_of_event_is_read_with_what_it_was_written_with(store: 
     await store.transcript.append(lease, 4, place, [response("c1", "noon")], Usage())
     made = Compaction(summary("So far."), 4, place, terms(before), 7, True, Usage())
     compacted = await store.transcript.compact(lease, 5, made)
-    await store.transcript.fail_round(lease, place, RoundFailure.BAD_REPLY, "it made\0no sense", 3600)
+    await store.transcript.fail_round(
+        lease, place, RoundFailure.BAD_REPLY, "it made\0no sense", Usage(), 3600
+    )
     ended = (await store.sessions.end(session_id)).session
 
     happened = [event.happening for event in await store.streams.page(session_id, 0, 100)]
@@ -152,7 +154,7 @@ async def test_a_session_that_backs_off_says_until_when(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
     await store.transcript.fail_round(
-        work.lease, work.place, RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", pause_seconds=3600
+        work.lease, work.place, RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", Usage(), pause_seconds=3600
     )
     reading = await store.sessions.get(session_id)
     assert reading.activity is Activity.BACKING_OFF

@@ -189,7 +189,7 @@ async def test_resuming_a_session_at_work_grants_it_nothing(store: Store) -> Non
 async def test_a_resume_ends_a_back_off(store: Store) -> None:
     session_id = await store.session()
     work = await store.open_turn(session_id)
-    await store.transcript.fail_round(work.lease, work.place, RoundFailure.BAD_REPLY, "empty", 3600)
+    await store.transcript.fail_round(work.lease, work.place, RoundFailure.BAD_REPLY, "empty", Usage(), 3600)
     await store.sessions.pause(session_id)
     resumed = await store.sessions.resume(session_id)
     assert (resumed.activity, resumed.session.state_reason) == (Activity.QUEUED, "")

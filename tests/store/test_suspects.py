@@ -83,7 +83,9 @@ async def test_the_next_suspect_is_taken_when_the_first_has_completed_a_round_or
         case "answer":
             await transcript.append_answer(work.lease, work.next_position, work.place, rows, Usage())
         case "failure":
-            await transcript.fail_round(work.lease, work.place, RoundFailure.BAD_REPLY, "empty", 3600)
+            await transcript.fail_round(
+                work.lease, work.place, RoundFailure.BAD_REPLY, "empty", Usage(), 3600
+            )
         case _:
             await store.sessions.pause(first)
             await transcript.release(work.lease)

@@ -188,7 +188,7 @@ async def test_a_failed_round_is_told_and_keeps_the_session_back_for_a_while(sto
     session_id = await store.session()
     work = await store.open_turn(session_id)
     await store.transcript.fail_round(
-        work.lease, work.place, RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", pause_seconds=3600
+        work.lease, work.place, RoundFailure.MODEL_UNAVAILABLE, "HTTP 503", Usage(), pause_seconds=3600
     )
     await store.deposits.deposit(deposit(session_id))
     assert await store.leases.claim_due(await store.replica(), 10) == []

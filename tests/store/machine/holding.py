@@ -101,7 +101,7 @@ class FailRound:
     async def perform(self, world: World) -> object:
         lease, at = world.lease(self.key), place(world.model.hands[self.key])
         reason, seconds = RoundFailure.MODEL_UNAVAILABLE, self.hours * HOUR.total_seconds()
-        await world.store.transcript.fail_round(lease, at, reason, "as the rule says", seconds)
+        await world.store.transcript.fail_round(lease, at, reason, "as the rule says", Usage(), seconds)
         return None
 
     def predict(self, model: Model, told: object) -> object:
