@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -207,6 +207,16 @@ async def _door(parts: _Parts) -> AsyncIterator[str]:
         yield address
 
 
+class _Logger(structlog.WriteLogger):
+    """A line that cannot be written is lost: of a full disk or a reader that has gone nothing fails."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def _configure_logs(level: str) -> None:
     """One JSON object a line on stderr. What libraries say below a warning is noise."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -221,6 +231,6 @@ def _configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Logger(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
+from contextlib import suppress
 
 import grpc
 import structlog
@@ -66,6 +67,16 @@ def is_serving(address: str) -> bool:
     return status == "SERVING"
 
 
+class _Logger(structlog.WriteLogger):
+    """A line that cannot be written is lost: of a full disk or a reader that has gone nothing fails."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def _configure_logs(level: str) -> None:
     structlog.configure(
         processors=[
@@ -75,7 +86,7 @@ def _configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Logger(sys.stderr),
         cache_logger_on_first_use=True,
     )
 

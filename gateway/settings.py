@@ -2,9 +2,9 @@
 
 import ipaddress
 import os
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveFloat, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SPARK_"
@@ -17,11 +17,13 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """The gateway's environment. Each field is the variable SPARK_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     gateway_listen: str = "127.0.0.1:50050"
     agent_address: str = "127.0.0.1:50051"
-    drain_seconds: PositiveFloat = 10
+    drain_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     insecure_listen: bool = False
 
@@ -33,18 +35,25 @@ class Settings(BaseSettings):
     @field_validator("gateway_listen")
     @classmethod
     def _host_and_port(cls, listen: str) -> str:
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        host, port = _parts(listen)
+        if not host or not port:
             raise ValueError("must be HOST:PORT")
         return listen
 
     @field_validator("agent_address")
     @classmethod
     def _one_target(cls, address: str) -> str:
-        if not address:
-            raise ValueError("must be a gRPC target, for example 127.0.0.1:50051 or dns:///agent:50051")
-        if "," in address and not address.startswith(("ipv4:", "ipv6:")):
+        # Of what gRPC itself cannot make anything a channel is neither opened nor closed.
+        scheme, _, several = address.partition(":")
+        if scheme in ("ipv4", "ipv6"):
+            for one in several.split(","):
+                host, port = _parts(one)
+                if not port or _ip_version(host) != scheme:
+                    raise ValueError(f"{one!r} is not an address of {scheme} with a port")
+        elif "," in address:
             raise ValueError("several addresses are written ipv4:10.0.0.1:50051,10.0.0.2:50051")
+        elif not address.removeprefix("dns:").strip("/"):
+            raise ValueError("must be a gRPC target, for example 127.0.0.1:50051 or dns:///agent:50051")
         return address
 
     @model_validator(mode="after")
@@ -74,6 +83,19 @@ def unused_variables() -> list[str]:
     """Variables of the environment that look like settings and mean nothing to the gateway."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Host and port; no port where it is none."""
+    host, _, port = address.rpartition(":")
+    return host, port if port.isascii() and port.isdigit() and int(port) <= 65535 else ""
+
+
+def _ip_version(host: str) -> str:
+    try:
+        return f"ipv{ipaddress.ip_address(host.removeprefix('[').removesuffix(']')).version}"
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

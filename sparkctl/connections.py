@@ -29,7 +29,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     # A service that is back is found at once: by default a channel may wait for minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 

@@ -11,7 +11,12 @@ from sparkctl.failures import CommandFailed
 
 T = TypeVar("T")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The last comes when the terminal is closed, unless nohup was told otherwise.
+_SIGNALS = tuple(
+    number
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if signal.getsignal(number) is not signal.SIG_IGN
+)
 
 
 def run(work: Coroutine[None, None, T]) -> T:
@@ -27,7 +32,7 @@ def run(work: Coroutine[None, None, T]) -> T:
 
 
 async def until_stopped(work: Coroutine[None, None, None]) -> bool:
-    """Do the work; true if it was done. SIGINT and SIGTERM cancel it, a second one cancels its clean-up."""
+    """Do the work; true if it was done. A signal to stop cancels it, a second one cancels its clean-up."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

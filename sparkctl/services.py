@@ -107,8 +107,10 @@ async def _listening(process: Process, stdout: asyncio.StreamReader, name: str) 
 
 
 async def _pass_on(stream: asyncio.StreamReader, name: str, log: Log) -> None:
+    """To the end, whatever becomes of the lines: a service whose words nobody takes would stand still."""
     async for line in stream:
-        log(name, line.decode(errors="replace").rstrip("\n"))
+        with suppress(OSError):
+            log(name, line.decode(errors="replace").rstrip("\n"))
 
 
 async def _stop(process: Process) -> None:

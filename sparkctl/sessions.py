@@ -69,6 +69,9 @@ async def find(agent: AgentService, reference: str) -> str:
     """
     if _is_id(reference):
         return reference.lower()
+    if not reference.strip():
+        # Every id begins with nothing.
+        raise UsageFailed("SESSION is empty")
     fitting = [
         session
         async for session in listed(agent, ListSessionsRequest())

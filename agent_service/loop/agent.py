@@ -167,20 +167,20 @@ class Agent:
     async def _learn(self, work: Work) -> None:
         """Find out where the models take interrupts. Where that was not to be had when the turn began, it is
         decided now."""
-        await self._move(work)
+        await self._renew(work)
         await self.profiles.learn(work.models)
         if work.turn_open and (terms := work.decided_terms()) != work.terms:
             await self.profiles.place_again(work, terms)
 
-    async def _move(self, work: Work) -> None:
-        """Let a turn that began with a model which is not configured any more go on with those that the
-        session has by now."""
-        has, moved = self.profiles.has, work.moved_config.models
-        if not work.turn_open or has(work.models) or not has(moved):
-            return
-        await self.profiles.learn(moved)
-        await self.profiles.place_again(work, work.moved_terms())
-        work.window = await self.asker.window(work)
+    async def _renew(self, work: Work) -> None:
+        """Let an open turn go on with what the session was given since it began: where the session was
+        resumed, or a model of the turn is configured no longer."""
+        has, models = self.profiles.has, work.session.config.models
+        outdated = work.turn_open and (work.terms_outdated or not has(work.models))
+        if outdated and has(models):
+            await self.profiles.learn(models)
+            await self.profiles.place_again(work, work.next_terms(work.session))
+            work.window = await self.asker.window(work)
 
     async def _stop_here(self, work: Work) -> None:
         """Give the session back at a safe point if the service is about to stop, or hand it over to a replica

@@ -130,8 +130,7 @@ class Profiles:
         return lower
 
     async def place_again(self, work: Work, terms: Terms) -> None:
-        """Let an open turn run with the models and the profiles of these terms. Raises LeaseLost and
-        Unavailable."""
+        """Let an open turn run with these terms. Raises LeaseLost and Unavailable."""
         await self._store.place_again(work.lease, terms, work.unseen)
         work.place_again(terms)
 

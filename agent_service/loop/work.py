@@ -48,8 +48,9 @@ class Work:
     toolbox: Toolbox
     # What is known of the model of a name.
     known: Callable[[str], Profile | None]
-    # What the newest turn runs with; None before the first.
+    # What the newest turn runs with; None before the first. Outdated, it is to go on with something else.
     terms: Terms | None
+    terms_outdated: bool
     frame_tag: str
     turn_open: bool
     place: Place
@@ -82,6 +83,7 @@ class Work:
             toolbox,
             known,
             snapshot.terms,
+            snapshot.terms_outdated,
             snapshot.frame_tag,
             snapshot.turn_open,
             found.place,
@@ -108,12 +110,6 @@ class Work:
         """The names of those that the open turn runs with, or the next one will."""
         return (self.config if self.turn_open else self.session.config).models
 
-    @property
-    def moved_config(self) -> SessionConfig:
-        """What the turn runs with, but for its models, which are those that the next one will run with."""
-        now = self.session.config
-        return replace(self.config, model=now.model, inner_voice_model=now.inner_voice_model)
-
     def model(self, speaker: Speaker) -> str:
         """The name of the model that speaks."""
         of_voice = self.config.inner_voice_model if speaker is Speaker.INNER_VOICE else ""
@@ -138,8 +134,8 @@ class Work:
         return () if self.profile.placement is Placement.TEXT else self.offered
 
     def next_terms(self, now: Session) -> Terms:
-        """What a turn that starts now runs with. What the model was told stays, as long as the goal and the
-        place of interrupts do."""
+        """What a turn runs with that starts now, or goes on with what was changed. What the model was told
+        stays, as long as the goal and the place of interrupts do."""
         before, profile = self.terms, self.known(now.config.model)
         notes, announced = before.notes if before else (), profile.placement if profile else None
         prompt = (
@@ -169,13 +165,6 @@ class Work:
             profile=self.terms.profile or self.known(self.model(Speaker.ASSISTANT)),
             voice_profile=self.terms.voice_profile or self.known(self.model(Speaker.INNER_VOICE)),
         )
-
-    def moved_terms(self) -> Terms:
-        """What the turn runs with, and the models that the next one will run with."""
-        assert self.terms, "a turn has begun"
-        moved = self.moved_config
-        profile, voice_profile = self.known(moved.model), self.known(moved.inner_voice_model or moved.model)
-        return replace(self.terms, config=moved, profile=profile, voice_profile=voice_profile)
 
     def admit(self, due: Sequence[Interrupt]) -> Portion:
         """How many of the interrupts that are due go into the next request."""
@@ -252,8 +241,9 @@ class Work:
             self.next_position = max(self.next_position, self.rows[-1].position + 1)
 
     def place_again(self, terms: Terms) -> None:
-        """Go on with the profiles of these terms: what no model has seen is placed as what comes."""
-        self.terms, unseen = terms, set(self.unseen)
+        """Go on with these terms: what no model has seen is placed as what comes."""
+        self.terms, self.terms_outdated, self.offered = terms, False, _tool_specs(terms)
+        unseen = set(self.unseen)
         self.rows = [
             placed(row, self.profile.placement) if row.message_id in unseen else row for row in self.rows
         ]

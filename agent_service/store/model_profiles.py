@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agent_service.domain import UNDECIDED, Evidence, Finding, Lease, MessageId, ProfileKey, Terms
 from agent_service.errors import LeaseLost
 from agent_service.store.database import Database
-from agent_service.store.rows import config_fields, get, profile, profile_fields
+from agent_service.store.rows import get, profile, profile_fields, terms_values
 
 _FIND = """
 SELECT profile, evidence FROM model_profiles
@@ -26,12 +26,14 @@ DO UPDATE SET profile = excluded.profile, evidence = excluded.evidence, found_at
 
 _PLACE_AGAIN = """
 WITH held AS (
-    UPDATE sessions SET turn_config = $7, profile = $3, voice_profile = $4
+    UPDATE sessions
+    SET turn_goal = $5, turn_config = $6, system_prompt = $7, tool_specs = $8, notes = $9, announced = $10,
+        profile = $11, voice_profile = $12
     WHERE session_id = $1 AND lease_epoch = $2
     RETURNING session_id
 ), placed AS (
-    UPDATE messages m SET placement = $6 FROM held
-    WHERE m.session_id = held.session_id AND m.message_id = ANY ($5::uuid[])
+    UPDATE messages m SET placement = $4 FROM held
+    WHERE m.session_id = held.session_id AND m.message_id = ANY ($3::uuid[])
 )
 SELECT FROM held"""
 
@@ -55,13 +57,10 @@ class ModelProfiles:
             await connection.execute(_KEEP, key.server, key.model, key.template, fields, evidence)
 
     async def place_again(self, lease: Lease, terms: Terms, interrupt_ids: Sequence[MessageId]) -> None:
-        """Let the open turn run with the models and the profiles of these terms, and place these interrupts,
-        which no model has seen, where those go that come. Raises LeaseLost, and Unavailable where nobody
-        knows whether it happened."""
-        profiles = profile_fields(terms.profile), profile_fields(terms.voice_profile)
+        """Let the open turn run with these terms, and place these interrupts, which no model has seen, where
+        those go that come. Raises LeaseLost, and Unavailable where nobody knows whether it happened."""
         placement = (terms.profile or UNDECIDED).placement.value
-        turn_config = config_fields(terms.config)
-        values = lease.session_id, lease.epoch, *profiles, interrupt_ids, placement, turn_config
+        values = lease.session_id, lease.epoch, interrupt_ids, placement, *terms_values(terms)
         async with self._database.connection() as connection:
             if await connection.fetchrow(_PLACE_AGAIN, *values) is None:
                 raise LeaseLost

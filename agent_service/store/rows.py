@@ -84,7 +84,7 @@ READING_COLUMNS = (
 
 # What the newest turn runs with, beside `profile`.
 TERMS_COLUMNS = """coalesce(turn_goal, goal) AS turn_goal, coalesce(turn_config, config) AS turn_config,
-    system_prompt, tool_specs, notes, announced, voice_profile"""
+    turn_config IS NULL AS terms_outdated, system_prompt, tool_specs, notes, announced, voice_profile"""
 
 
 def session(row: Row) -> Session:
@@ -116,6 +116,20 @@ def terms(row: Row) -> Terms | None:
         Placement(announced) if announced else None,
         profile(row, "profile"),
         profile(row, "voice_profile"),
+    )
+
+
+def terms_values(terms: Terms) -> tuple[object, ...]:
+    """For turn_goal, turn_config, system_prompt, tool_specs, notes, announced, profile and voice_profile."""
+    return (
+        terms.goal,
+        config_fields(terms.config),
+        terms.system_prompt,
+        terms.tool_specs_json,
+        terms.notes,
+        terms.announced.value if terms.announced else None,
+        profile_fields(terms.profile),
+        profile_fields(terms.voice_profile),
     )
 
 

@@ -29,7 +29,7 @@ from agent_service.store.database import Database, Hot
 from agent_service.store.held import Admission, Held
 from agent_service.store.ledger import RECORD, event_columns, write_rows
 from agent_service.store.release import RELEASED, due
-from agent_service.store.rows import config_fields, profile_fields
+from agent_service.store.rows import terms_values
 from agent_service.store.standing import STANDING_COLUMNS, WAITING_OF_MODES, Standing, standing
 from agent_service.wakeups import Wakeups
 
@@ -252,21 +252,8 @@ async def _read(
 
 
 def _open_turn(held: Held, terms: Terms) -> _Move:
-    values = (
-        held.place.round,
-        held.place.attempt,
-        held.interrupted,
-        held.place.turn,
-        terms.goal,
-        config_fields(terms.config),
-        terms.system_prompt,
-        terms.tool_specs_json,
-        terms.notes,
-        terms.announced.value if terms.announced else None,
-        profile_fields(terms.profile),
-        profile_fields(terms.voice_profile),
-    )
-    return _Move(_OPEN_TURN, values, _point(held, terms))
+    stands = held.place.round, held.place.attempt, held.interrupted, held.place.turn
+    return _Move(_OPEN_TURN, (*stands, *terms_values(terms)), _point(held, terms))
 
 
 def _advance(held: Held) -> _Move:

@@ -75,11 +75,12 @@ WHERE session_id = $1"""
 _STOP = "UPDATE sessions SET state = $2, state_reason = $3, revision = $4 WHERE session_id = $1"
 
 # Rounds of the turn and tokens are counted anew, and so is how long tokens are: the model's window may be
-# another one by now.
+# another one by now. What was changed since an open turn began it goes on with: it may have stopped for that.
 _RESUME = """
 UPDATE sessions
 SET state = $2, state_reason = $3, revision = $4, due_at = clock_timestamp(), not_before = NULL, attempts = 0,
-    bytes_per_token = DEFAULT, rounds_from = round, tokens_from = input_tokens + output_tokens
+    bytes_per_token = DEFAULT, rounds_from = round, tokens_from = input_tokens + output_tokens,
+    turn_config = CASE WHEN NOT turn_open OR (turn_goal, turn_config) = (goal, config) THEN turn_config END
 WHERE session_id = $1"""
 
 # Between turns a new mode or cooldown counts at once, and never delays what is due. While a turn is open the

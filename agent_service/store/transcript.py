@@ -214,10 +214,12 @@ RETURNING clock_timestamp() AS now"""
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session as its new holder finds it. There are terms from the first turn on."""
+    """A session as its new holder finds it. There are terms from the first turn on; those of an open turn are
+    outdated where the session was changed and then resumed."""
 
     standing: Standing
     terms: Terms | None
+    terms_outdated: bool
     frame_tag: str
     turn_open: bool
     context_tokens: int
@@ -260,6 +262,7 @@ class Transcript:
         return Snapshot(
             standing(row, waiting, claim.taken_at),
             terms(row),
+            get(row, "terms_outdated", bool),
             get(row, "frame_tag", str),
             get(row, "turn_open", bool),
             get(row, "context_tokens", int),

@@ -23,10 +23,14 @@ def test_the_defaults_are_those_of_the_design():
         ("SPARK_GATEWAY_LISTEN", "50050"),
         ("SPARK_GATEWAY_LISTEN", "127.0.0.1:70000"),
         ("SPARK_GATEWAY_LISTEN", "127.0.0.1:"),
-        ("SPARK_AGENT_ADDRESS", ""),
+        ("SPARK_AGENT_ADDRESS", "dns:///"),
+        ("SPARK_AGENT_ADDRESS", "ipv4:10.0.0.1:50051,agent2:50051"),
+        ("SPARK_AGENT_ADDRESS", "ipv4:10.0.0.1,10.0.0.2"),
+        ("SPARK_AGENT_ADDRESS", "ipv6:127.0.0.1:50051"),
         ("SPARK_AGENT_ADDRESS", "10.0.0.1:50051,10.0.0.2:50051"),
         ("SPARK_DRAIN_SECONDS", "-1"),
         ("SPARK_DRAIN_SECONDS", "soon"),
+        ("SPARK_DRAIN_SECONDS", "inf"),
         ("SPARK_LOG_LEVEL", "loud"),
         ("SPARK_INSECURE_LISTEN", "perhaps"),
     ],
@@ -38,7 +42,24 @@ def test_a_malformed_value_is_named(monkeypatch, name, value):
         load()
 
 
-@pytest.mark.parametrize("address", ["dns:///agents:50051", "ipv4:10.0.0.1:1,10.0.0.2:2", "[::1]:50051"])
+def test_a_variable_without_a_value_is_as_good_as_none(monkeypatch):
+    for name in ("GATEWAY_LISTEN", "AGENT_ADDRESS", "LOG_LEVEL", "INSECURE_LISTEN", "DRAIN_SECONDS"):
+        monkeypatch.setenv(f"SPARK_{name}", "")
+
+    assert load().agent_address == "127.0.0.1:50051"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "dns:///agents:50051",
+        "ipv4:10.0.0.1:1,10.0.0.2:2",
+        "ipv6:[::1]:1,[::2]:2",
+        "[::1]:50051",
+        "agents",
+        "unix:agents",
+    ],
+)
 def test_the_agent_address_is_any_grpc_target(monkeypatch, address):
     monkeypatch.setenv("SPARK_AGENT_ADDRESS", address)
 

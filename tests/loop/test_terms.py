@@ -64,6 +64,13 @@ async def update(store: Store, session_id: SessionId, change: Callable[[Session]
     await store.sessions.update(session_id, change)
 
 
+def assert_changed(request: Request) -> None:
+    prompt, tools = told(request)
+    assert "Put the lamp out." in prompt
+    assert "Keep the lamp." not in prompt
+    assert tools == ["now"]
+
+
 async def test_a_turn_goes_on_as_it_began_and_the_next_one_runs_with_what_was_changed(store: Store) -> None:
     session_id = await store.session()
 
@@ -84,10 +91,8 @@ async def test_a_turn_goes_on_as_it_began_and_the_next_one_runs_with_what_was_ch
     check_requests(demo.sent)
 
     await running.run(await store.take(session_id))
-    ((prompt, tools),) = (told(request) for request in large.requests)
-    assert "Put the lamp out." in prompt
-    assert "Keep the lamp." not in prompt
-    assert tools == ["now"]
+    (request,) = large.requests
+    assert_changed(request)
     voice = str(small.voice_requests[0].messages[0]["content"])
     assert "Put the lamp out." in voice
     assert "Say what the lamp needs." in voice
@@ -117,7 +122,7 @@ async def test_a_turn_goes_on_as_it_began_after_a_wait(store: Store) -> None:
     assert "turn_ended" not in await store.kinds(parked.session_id)
 
 
-async def test_a_turn_whose_model_is_configured_no_more_goes_on_with_those_of_the_session(
+async def test_a_turn_whose_model_is_configured_no_more_goes_on_with_what_the_session_has_by_now(
     store: Store,
 ) -> None:
     session_id = await store.session()
@@ -138,9 +143,9 @@ async def test_a_turn_whose_model_is_configured_no_more_goes_on_with_those_of_th
     with pytest.raises(Killed):
         await running.run(claim)
     await store.leases.sign_off(replica)
-    # With all that the turn began with but its model.
-    assert told(large.requests[0]) == told(before.requests[1])
-    assert large.sent[0][: len(before.sent[1])] == before.sent[1]
+    assert_changed(large.requests[0])
+    # The transcript is the same.
+    assert large.sent[0][1 : len(before.sent[1])] == before.sent[1][1:]
     assert (await store.streams.interrupt(nudge.interrupt_id)).state is InterruptState.SEEN
 
     # After a crash too, though the session has another model again.
@@ -149,6 +154,34 @@ async def test_a_turn_whose_model_is_configured_no_more_goes_on_with_those_of_th
     check_requests(large.sent)
     assert small.sent == []
     assert (await store.kinds(session_id))[-1] == "turn_ended"
+
+
+async def test_what_was_changed_counts_in_the_same_turn_once_the_session_is_resumed(store: Store) -> None:
+    """It may be what the turn has stopped for: a tool, say, that the server refuses."""
+    session_id = await store.session()
+    refused = ModelError(RoundFailure.MODEL_REFUSED, "HTTP 400")
+    demo, large = ScriptedModel([calls("now"), [refused]]), ScriptedModel([calls("now"), says("Yes.")])
+    running = with_models(store, {"demo": demo, "large": large, "small": ScriptedModel([])})
+    await running.run(await store.take(session_id))
+    await update(store, session_id)
+    await store.sessions.pause(session_id)
+    await store.sessions.resume(session_id)
+    await running.run(await store.take(session_id))
+    assert_changed(large.requests[0])
+    check_requests(large.sent)
+    assert (await store.kinds(session_id)).count("turn_started") == 1
+    assert (await store.kinds(session_id))[-1] == "turn_ended"
+
+
+async def test_a_turn_that_was_only_paused_goes_on_as_it_began(store: Store) -> None:
+    session_id = await store.session()
+    before = ScriptedModel([calls("now"), [die]])
+    await run_and_die(store, session_id, before)
+    await store.sessions.pause(session_id)
+    await store.sessions.resume(session_id)
+    after = ScriptedModel([says("Yes.")])
+    await with_models(store, {"demo": after}).run(await take_over(store, session_id))
+    assert after.requests[0] == before.requests[1]
 
 
 async def test_a_turn_goes_on_with_its_own_model_as_long_as_that_is_configured(store: Store) -> None:

@@ -1,6 +1,7 @@
 """The children are programs that only say what they are told: how they are started and stopped is ours."""
 
 import asyncio
+import errno
 import os
 import signal
 
@@ -67,3 +68,15 @@ async def test_one_that_cannot_start_is_named_with_its_exit_code(children, tmp_p
 
     assert (tmp_path / "stopped").read_text() == "agent_service stops\n"
     assert ("gateway", "about agent_service:1") in logs
+
+
+async def test_one_whose_words_cannot_be_passed_on_is_heard_to_the_end(children):
+    logs = Logs()
+
+    def full(name, line):
+        logs(name, line)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with services(children(), full):
+        await logs.have("agent service", "and more")
+        await logs.have("gateway", "about agent_service:1")

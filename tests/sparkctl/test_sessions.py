@@ -62,6 +62,13 @@ class TestASessionIsFound:
         with pytest.raises(UsageFailed, match="no session"):
             await sessions.find(agent, "light")
 
+    @pytest.mark.parametrize("nothing", ["", " "])
+    async def test_not_by_nothing_which_is_the_beginning_of_every_id(self, scripted, agent, nothing):
+        scripted.agent.sessions = [a_session(1, "")]
+
+        with pytest.raises(UsageFailed, match="is empty"):
+            await sessions.find(agent, nothing)
+
 
 async def test_a_creation_is_repeated_under_the_same_request_id(scripted, agent):
     scripted.agent.failures = [Broken()]

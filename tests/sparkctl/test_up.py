@@ -38,7 +38,7 @@ async def test_it_says_where_the_services_listen_and_how_to_go_on(children):
     assert "gateway:1 spark.gateway.v1.GatewayService/PostInterrupt" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_the_gateway_and_then_the_agent_service(children, tmp_path, number):
     async with up(children()) as (process, _):
         process.send_signal(number)

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -77,7 +78,9 @@ async def test_a_turn_delivers_its_first_interrupts_where_it_will_have_them(stor
     assert (await store.load(lease)).terms == point.terms
 
 
-async def test_what_no_model_has_seen_is_placed_again_and_nothing_else(store: Store) -> None:
+async def test_a_turn_goes_on_with_other_terms_and_what_no_model_has_seen_is_placed_again(
+    store: Store,
+) -> None:
     session_id = await store.session()
     seen, unseen = await store.nudge(session_id, "one"), await store.nudge(session_id, "two")
     lease = await store.claim(session_id)
@@ -86,20 +89,18 @@ async def test_what_no_model_has_seen_is_placed_again_and_nothing_else(store: St
     assert point.terms
     kinds = await store.kinds(session_id)
     changed = Terms(
-        point.terms.goal,
-        point.terms.config,
-        "",
-        "",
+        "Put the lamp out.",
+        replace(point.terms.config, model="large"),
+        "You are another agent.",
+        "[1]",
+        ("Dark.",),
         announced=Placement.SYSTEM,
         profile=AS_USER.profile,
         voice_profile=IN_PLACE,
     )
     await store.model_profiles.place_again(lease, changed, [unseen.interrupt_id])
     assert await placements(store, seen, unseen) == [Placement.SYSTEM, Placement.USER]
-    loaded = (await store.load(lease)).terms
-    assert loaded
-    assert (loaded.profile, loaded.voice_profile) == (AS_USER.profile, IN_PLACE)
-    assert (loaded.system_prompt, loaded.announced) == ("You are an agent.", Placement.SYSTEM)
+    assert (await store.load(lease)).terms == changed
     assert await store.kinds(session_id) == kinds
 
 

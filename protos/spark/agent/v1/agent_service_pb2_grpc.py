@@ -151,10 +151,11 @@ class AgentServiceServicer:
 
     def UpdateSession(self, request, context):
         """Changes a session's name, goal, labels or config. Goal, models, tools and
-        prompts count from the next turn's start on, models in an open turn too
-        where its own are configured no longer; limits at the next safe point; mode
-        and cooldown at once. Repeating it changes nothing more. Errors:
-        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+        prompts count from the next turn's start on, or once the session is resumed,
+        and at once where a model of the open turn is configured no longer; limits
+        at the next safe point; mode and cooldown at once. Repeating it changes
+        nothing more. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
+        CONFIG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

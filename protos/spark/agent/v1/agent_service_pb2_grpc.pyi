@@ -47,10 +47,11 @@ class AgentServiceStub:
     """Lists sessions, newest first. Errors: INVALID_FIELD."""
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateSessionRequest, _agent_service_pb2.UpdateSessionResponse]
     """Changes a session's name, goal, labels or config. Goal, models, tools and
-    prompts count from the next turn's start on, models in an open turn too
-    where its own are configured no longer; limits at the next safe point; mode
-    and cooldown at once. Repeating it changes nothing more. Errors:
-    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+    prompts count from the next turn's start on, or once the session is resumed,
+    and at once where a model of the open turn is configured no longer; limits
+    at the next safe point; mode and cooldown at once. Repeating it changes
+    nothing more. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
+    CONFIG_NOT_FOUND.
     """
     PauseSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.PauseSessionRequest, _agent_service_pb2.PauseSessionResponse]
     """Stops the work at the next safe point. Errors: INVALID_FIELD,
@@ -127,10 +128,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Lists sessions, newest first. Errors: INVALID_FIELD."""
     UpdateSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateSessionRequest, _agent_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """Changes a session's name, goal, labels or config. Goal, models, tools and
-    prompts count from the next turn's start on, models in an open turn too
-    where its own are configured no longer; limits at the next safe point; mode
-    and cooldown at once. Repeating it changes nothing more. Errors:
-    INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+    prompts count from the next turn's start on, or once the session is resumed,
+    and at once where a model of the open turn is configured no longer; limits
+    at the next safe point; mode and cooldown at once. Repeating it changes
+    nothing more. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
+    CONFIG_NOT_FOUND.
     """
     PauseSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.PauseSessionRequest, _agent_service_pb2.PauseSessionResponse]  # type: ignore[assignment]
     """Stops the work at the next safe point. Errors: INVALID_FIELD,
@@ -228,10 +230,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateSessionResponse, _abc.Awaitable[_agent_service_pb2.UpdateSessionResponse]]:
         """Changes a session's name, goal, labels or config. Goal, models, tools and
-        prompts count from the next turn's start on, models in an open turn too
-        where its own are configured no longer; limits at the next safe point; mode
-        and cooldown at once. Repeating it changes nothing more. Errors:
-        INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED, CONFIG_NOT_FOUND.
+        prompts count from the next turn's start on, or once the session is resumed,
+        and at once where a model of the open turn is configured no longer; limits
+        at the next safe point; mode and cooldown at once. Repeating it changes
+        nothing more. Errors: INVALID_FIELD, SESSION_NOT_FOUND, SESSION_ENDED,
+        CONFIG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
