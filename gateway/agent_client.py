@@ -27,6 +27,8 @@ from spark.agent.v1.agent_service_pb2 import (
 from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 DEFAULT_DEADLINE_SECONDS = 5.0
+# Before a watch that was lost is opened again.
+OPEN_AGAIN_SECONDS = 0.1
 # A watch that has shown nothing new for so long may be at a replica that hangs, and is opened again.
 LOOK_AGAIN_SECONDS = 15.0
 
@@ -148,6 +150,7 @@ class AgentClient:
             except grpc.aio.AioRpcError as error:
                 if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise refused_call(error) from error
+                await asyncio.sleep(OPEN_AGAIN_SECONDS)
 
     @asynccontextmanager
     async def _watching(

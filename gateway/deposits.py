@@ -1,8 +1,8 @@
 """Deposits that wait at the same time travel together.
 
-Those of one caller are a parcel. It leaves at once while fewer than MAX_CALLS calls are in flight, and takes
-along what came at the same moment. Parcels that come in the meantime gather, without a timer, and go with the
-next call.
+Those of one caller are a parcel. It leaves at once while fewer than MAX_CALLS calls, slow ones not counted, are in
+flight, and takes along what came at the same moment. Parcels that come in the meantime gather, without a
+timer, and go with the next call.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from spark.agent.v1.agent_service_pb2 import (
 # Measured with 64 posts in flight: one call is committed while the next one gathers. More calls only make
 # smaller ones, and the gateway's core is what they wait for.
 MAX_CALLS = 2
+# A call that takes longer may wait for a single session, or a replica that stands still: it counts no more.
+SLOW_SECONDS = 0.25
 MAX_DEPOSITS_PER_CALL = 500
 MAX_BYTES_PER_CALL = 3 * 1024 * 1024
 
@@ -77,7 +79,7 @@ class Deposits:
     def _leave(self) -> None:
         while self._calls < MAX_CALLS and (together := self._take()):
             self._calls += 1
-            self._tasks.create_task(self._send(together))
+            self._tasks.create_task(self._count(self._tasks.create_task(self._send(together))))
 
     def _take(self) -> list[_Parcel]:
         """The next parcels that fit a call; one that is too large for any travels alone."""
@@ -93,17 +95,19 @@ class Deposits:
             self._waiting.popleft()
         return taken
 
+    async def _count(self, call: asyncio.Task[None]) -> None:
+        """Let the next one leave when this one has ended, or is slow."""
+        await asyncio.wait((call,), timeout=SLOW_SECONDS)
+        self._calls -= 1
+        self._leave()
+
     async def _send(self, together: list[_Parcel]) -> None:
         deposits = [deposit for parcel in together for deposit in parcel.deposits]
-        try:
-            outcomes = iter(await self._outcomes(deposits, max(parcel.deadline for parcel in together)))
-            for parcel in together:
-                of_parcel = list(islice(outcomes, len(parcel.deposits)))
-                if not parcel.outcomes.done():
-                    parcel.outcomes.set_result(of_parcel)
-        finally:
-            self._calls -= 1
-            self._leave()
+        outcomes = iter(await self._outcomes(deposits, max(parcel.deadline for parcel in together)))
+        for parcel in together:
+            of_parcel = list(islice(outcomes, len(parcel.deposits)))
+            if not parcel.outcomes.done():
+                parcel.outcomes.set_result(of_parcel)
 
     async def _outcomes(self, deposits: Sequence[Deposit], deadline: float) -> Sequence[Outcome]:
         """What becomes of deposits that travel together. One that spoils the call for all is left alone with

@@ -25,7 +25,7 @@ from agent_service.domain import (
     SessionState,
     new_id,
 )
-from agent_service.errors import SessionNotFound, SparkError
+from agent_service.errors import SessionNotFound, SparkError, Unavailable
 from agent_service.settings import Limits
 from agent_service.store.database import Database, Hot
 from agent_service.store.deposit_book import Book, Kept, Key, deposited
@@ -37,6 +37,8 @@ from agent_service.wakeups import Wakeups
 MAX_GROUP = 500
 # Of the connections of the pool so many at most wait for rows.
 MAX_WAITING_ROOMS = 3
+# How long those of a caller's deposits that are decided are kept from it by those that wait for a row.
+HELD_SECONDS = 0.5
 
 _LOCK = """
 SELECT session_id, state, revision, outstanding, clock_timestamp() AS now FROM sessions
@@ -166,9 +168,15 @@ class Deposits:
         return outcome
 
     async def deposit_all(self, deposits: Sequence[Deposit]) -> Sequence[Deposited | Exception]:
-        """What `deposit` would return or raise, for each of several at once."""
+        """What `deposit` would return or raise, for each of several at once. Of those that wait much longer
+        than the others nobody knows."""
         outcomes = await self._group.submit(deposits)
-        return [(await one)[0] if isinstance(one, asyncio.Future) else one for one in outcomes]
+        if waiting := [one for one in outcomes if isinstance(one, asyncio.Future)]:
+            await asyncio.wait(waiting, timeout=HELD_SECONDS if len(waiting) < len(outcomes) else None)
+        return [
+            one if not isinstance(one, asyncio.Future) else (await one)[0] if one.done() else _held()
+            for one in outcomes
+        ]
 
     async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Decided | _Waiting]:
         """Nobody goes past those who wait for the same row, be it since before or from now on."""
@@ -260,6 +268,10 @@ class Deposits:
                     return None if deposit.session_id in there else SessionNotFound(deposit.session_id)
 
         return [outcome(*pair) for pair in zip(batch, decisions, strict=True)]
+
+
+def _held() -> Unavailable:
+    return Unavailable("somebody else has the row of the session; try again")
 
 
 async def _lock(

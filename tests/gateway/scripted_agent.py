@@ -35,7 +35,7 @@ class ScriptedAgent(AgentServiceServicer):
         self.watches_ended = 0
         self.answer: Callable[[pb.Deposit], pb.DepositResult] = deposited
         self.forgets_the_last_result = False
-        self.before: Callable[[Context], Awaitable[None]] = _at_once
+        self.before: Callable[[Context], Awaitable[None]] = at_once
         self.asked: list[Message] = []
         self.interrupt = Interrupt(interrupt_id="i1", revision=7)
         self.page = pb.ListInterruptsResponse()
@@ -75,7 +75,7 @@ class ScriptedAgent(AgentServiceServicer):
             self.watches_ended += 1
 
 
-async def _at_once(context: Context) -> None:
+async def at_once(context: Context) -> None:
     pass
 
 

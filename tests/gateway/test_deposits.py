@@ -13,7 +13,7 @@ from gateway.errors import Internal
 from spark.agent.v1.agent_service_pb2 import Deposit, DepositError, DepositResult
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
 from tests.gateway.conditions import until
-from tests.gateway.scripted_agent import ScriptedAgent, deposited, running
+from tests.gateway.scripted_agent import ScriptedAgent, at_once, deposited, running
 
 KIB = 1024
 
@@ -196,3 +196,11 @@ async def test_missing_results_are_an_internal_error_and_no_hang():
 
         with pytest.raises(Internal):
             await client.deposit(deposit("r1"), None)
+
+
+async def test_calls_that_are_slow_hold_up_nobody_else():
+    async with busy() as agent:
+        agent.script.before = at_once
+
+        assert (await agent.post(deposit("other"))).interrupt.interrupt_id == "of other"
+        assert not agent.answer.is_set()

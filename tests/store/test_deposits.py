@@ -10,8 +10,10 @@ from agent_service.errors import (
     SessionEnded,
     SessionNotFound,
     TooManyPending,
+    Unavailable,
 )
 from agent_service.settings import Limits
+from agent_service.store import deposits
 from agent_service.store.database import Database
 from agent_service.store.deposits import Deposited
 from tests.support import Store, deposit, open_store, until_blocked
@@ -247,8 +249,9 @@ async def test_a_later_post_does_not_overtake_one_that_waits(store: Store) -> No
 
 
 async def test_what_one_caller_brings_has_its_outcomes_in_order_be_its_sessions_free_held_or_gone(
-    store: Store,
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deposits, "HELD_SECONDS", 60)
     free, held, ended, again = [await store.session() for _ in range(4)]
     await store.sessions.end(ended)
     known = deposit(again)
@@ -271,6 +274,22 @@ async def test_what_one_caller_brings_has_its_outcomes_in_order_be_its_sessions_
     assert [one.interrupt.body for one in outcomes if isinstance(one, Deposited)] == [
         one.body for one, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deposited)
     ]
+
+
+async def test_what_waits_for_a_row_does_not_keep_the_rest_of_what_its_caller_brings(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deposits, "HELD_SECONDS", 0.01)
+    free, held = await store.session(), await store.session()
+    batch = [deposit(held), deposit(free), deposit(held)]
+    async with store.own_connection() as holder, holder.transaction():
+        await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
+        first, served, last = await store.deposits.deposit_all(batch)
+    assert isinstance(served, Deposited)
+    assert (type(first), type(last)) == (Unavailable, Unavailable)
+    # Nothing of it is lost: whoever repeats it is told what has become of it.
+    again = await store.deposits.deposit_all([batch[0], batch[2]])
+    assert [isinstance(one, Deposited) and one.duplicate for one in again] == [True, True]
 
 
 async def test_nothing_to_deposit_has_no_outcomes(store: Store) -> None:

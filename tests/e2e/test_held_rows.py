@@ -1,0 +1,72 @@
+"""Somebody has the row of one session and keeps it: posts to all others go on, at the gateway too."""
+
+import asyncio
+from uuid import uuid4
+
+import grpc
+
+from spark.agent.v1.agent_service_pb2 import CreateSessionRequest
+from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
+from spark.agent.v1.session_pb2 import SESSION_MODE_ON_INTERRUPT, Session, SessionConfig
+from spark.gateway.v1.gateway_service_pb2 import (
+    BatchPostInterruptsRequest,
+    PostInterruptRequest,
+    PostInterruptResponse,
+)
+from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from tests.e2e.databases import connected
+from tests.e2e.processes import running
+from tests.support import until
+
+# The deadline that the gateway gives a call without one is 5 s: what waits for the row gets nothing before.
+HELD_DEADLINE_SECONDS = 60
+OTHERS_DEADLINE_SECONDS = 4
+
+
+def post(session_id: str) -> PostInterruptRequest:
+    nudge = Interrupt(session_id=session_id, source="operator", nudge=Nudge(text="Look north."))
+    return PostInterruptRequest(interrupt=nudge, request_id=str(uuid4()))
+
+
+async def test_a_held_session_holds_up_no_other_at_the_gateway(database_url: str) -> None:
+    async with (
+        running("agent_service", SPARK_DATABASE_URL=database_url) as agent,
+        running("gateway", SPARK_AGENT_ADDRESS=agent.address) as door,
+        grpc.aio.insecure_channel(agent.address) as agent_channel,
+        grpc.aio.insecure_channel(door.address) as channel,
+        connected(database_url) as holder,
+    ):
+        config = SessionConfig(model="demo", mode=SESSION_MODE_ON_INTERRUPT)
+        create = CreateSessionRequest(session=Session(goal="Keep the lamp.", config=config))
+        held, free = [
+            (await AgentServiceStub(agent_channel).CreateSession(create)).session.session_id for _ in range(2)
+        ]
+        gateway = GatewayServiceStub(channel)
+        waiting: list[asyncio.Task[PostInterruptResponse]] = []
+        async with holder.transaction():
+            await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
+            for _ in range(3):
+                posting = gateway.PostInterrupt(post(held), timeout=HELD_DEADLINE_SECONDS)
+                waiting.append(asyncio.ensure_future(posting))
+
+                async def is_served() -> bool:
+                    await gateway.PostInterrupt(post(free), timeout=OTHERS_DEADLINE_SECONDS)
+                    return True
+
+                await until(is_served)
+            batch = BatchPostInterruptsRequest(requests=[post(held), post(free)])
+            results = (await gateway.BatchPostInterrupts(batch, timeout=OTHERS_DEADLINE_SECONDS)).results
+            assert [result.WhichOneof("result") for result in results] == ["error", "interrupt"]
+            assert results[0].error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        await asyncio.wait(waiting)
+        # What shared its call with another one was told to try again; nothing of it is lost.
+        for posted in waiting:
+            failure = posted.exception()
+            assert failure is None or failure.code() is grpc.StatusCode.UNAVAILABLE
+        count = "SELECT count(*) FROM messages WHERE session_id = $1"
+
+        async def all_are_there() -> bool:
+            return await holder.fetchval(count, held) == 4
+
+        await until(all_are_there)
