@@ -1,8 +1,8 @@
 """Deposits that wait at the same time travel together.
 
-Those of one caller are a parcel. It leaves at once while fewer than MAX_CALLS calls, slow ones not counted, are in
-flight, and takes along what came at the same moment. Parcels that come in the meantime gather, without a
-timer, and go with the next call.
+Those of one caller are a parcel. It leaves at once while fewer than MAX_CALLS calls are in flight that
+are not slow, and takes along what came at the same moment. Parcels that come in the meantime gather, without
+a timer, and go with the next call.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from tests.torture.checker.records import Asked, Call, Fault, Interrupt, Opened, Response, Run
 from tests.torture.checker.rows import REPLIES, EventRow, ListLine, MessageRow, SessionRow
@@ -159,6 +159,11 @@ class Session:
 
     def of_type(self, kind: str) -> Iterator[EventRow]:
         return (event for event in self.events if event.type == kind)
+
+    @cached_property
+    def resumed_at(self) -> list[float]:
+        states = [(event.told.state, event.create_time) for event in self.of_type("session_changed")]
+        return [at for (before, _), (state, at) in pairwise(states) if state == "active" != before]
 
     @cached_property
     def end_began_at_revision(self) -> int | None:

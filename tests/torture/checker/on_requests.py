@@ -66,19 +66,27 @@ def _grows(shorter: Sequence[ChatMessage], longer: Sequence[ChatMessage]) -> boo
 
 
 def a_turn_keeps_its_prompt_and_tools(session: Session) -> Iterator[Finding]:
-    """From one compaction to the next. Where calls are shown as text there are no tools, and that may come to
-    be so within a turn."""
+    """From one compaction to the next, and from one resumption to the next: who resumes a session lets an
+    open turn go on with what was changed. Where calls are shown as text there are no tools, and that may come
+    to be so within a turn."""
     if session.is_told_as_text:
         return
     turns = {row.place: row.turn for row in session.transcript}
-    opening: dict[tuple[int, int], Asked] = {}
+    started_at = {event.told.turn: event.create_time for event in session.of_type("turn_started")}
+    known: dict[tuple[int, int], list[Asked]] = defaultdict(list)
     for shown in session.shown_to(Asker.AGENT):
-        place = turns.get(shown.through, 0), shown.covers
-        first = opening.setdefault(place, shown.asked)
-        if shown.asked.body.tools != first.body.tools:
-            yield f"{shown} offers other tools than in its turn before", str(first)
-        if shown.asked.body.messages[0] != first.body.messages[0]:
-            yield f"{shown} has another system prompt than in its turn before", str(first)
+        turn = turns.get(shown.through, 0)
+        before = known[turn, shown.covers]
+        tools, prompt = shown.asked.body.tools, shown.asked.body.messages[0]
+        if any((tools, prompt) == (one.body.tools, one.body.messages[0]) for one in before):
+            continue
+        began, asked = started_at.get(turn, 0), shown.asked.began
+        if before and len(before) > sum(began <= resumed <= asked for resumed in session.resumed_at):
+            if tools != before[-1].body.tools:
+                yield f"{shown} offers other tools than in its turn before", str(before[-1])
+            if prompt != before[-1].body.messages[0]:
+                yield f"{shown} has another system prompt than in its turn before", str(before[-1])
+        before.append(shown.asked)
 
 
 # ---- replies
