@@ -148,7 +148,11 @@ async def test_a_replica_that_says_nothing_holds_up_no_watch():
 async def test_a_watch_at_a_replica_that_falls_silent_goes_on_at_another_one_and_repeats_nothing():
     pending, seen = Interrupt(interrupt_id="i1"), Interrupt(interrupt_id="i1", revision=2)
     script = ScriptedAgent()
-    async with running(script) as agent, connect(agent.address, look_again_seconds=0.05) as client:
+    # No busy machine keeps an answer for so long, and no other watch is opened beside the second.
+    async with (
+        running(script) as agent,
+        connect(agent.address, silence_seconds=PATIENCE_SECONDS, look_again_seconds=1) as client,
+    ):
         await script.states.put(pending)
         states = client.watch(WATCH, PATIENCE_SECONDS)
         assert (await anext(states)).interrupt == pending
