@@ -5,18 +5,14 @@ from uuid import uuid4
 
 import grpc
 
-from spark.agent.v1.agent_service_pb2 import CreateSessionRequest
-from spark.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from spark.agent.v1.interrupt_pb2 import Interrupt, Nudge
-from spark.agent.v1.session_pb2 import SESSION_MODE_ON_INTERRUPT, Session, SessionConfig
 from spark.gateway.v1.gateway_service_pb2 import (
     BatchPostInterruptsRequest,
     PostInterruptRequest,
     PostInterruptResponse,
 )
-from spark.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from tests.e2e.databases import connected
-from tests.e2e.processes import running
+from tests.e2e.posters import house
 from tests.support import until
 
 # The deadline that the gateway gives a call without one is 5 s: what waits for the row gets nothing before.
@@ -30,19 +26,8 @@ def post(session_id: str) -> PostInterruptRequest:
 
 
 async def test_a_held_session_holds_up_no_other_at_the_gateway(database_url: str) -> None:
-    async with (
-        running("agent_service", SPARK_DATABASE_URL=database_url) as agent,
-        running("gateway", SPARK_AGENT_ADDRESS=agent.address) as door,
-        grpc.aio.insecure_channel(agent.address) as agent_channel,
-        grpc.aio.insecure_channel(door.address) as channel,
-        connected(database_url) as holder,
-    ):
-        config = SessionConfig(model="demo", mode=SESSION_MODE_ON_INTERRUPT)
-        create = CreateSessionRequest(session=Session(goal="Keep the lamp.", config=config))
-        held, free = [
-            (await AgentServiceStub(agent_channel).CreateSession(create)).session.session_id for _ in range(2)
-        ]
-        gateway = GatewayServiceStub(channel)
+    async with house(database_url, sessions=2) as home, connected(database_url) as holder:
+        gateway, (held, free) = home.posters.gateway, home.posters.session_ids
         waiting: list[asyncio.Task[PostInterruptResponse]] = []
         async with holder.transaction():
             await holder.execute("SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", held)
@@ -64,7 +49,7 @@ async def test_a_held_session_holds_up_no_other_at_the_gateway(database_url: str
         for posted in waiting:
             failure = posted.exception()
             assert failure is None or failure.code() is grpc.StatusCode.UNAVAILABLE
-        count = "SELECT count(*) FROM messages WHERE session_id = $1"
+        count = "SELECT count(*) FROM messages WHERE session_id = $1 AND type = 'system'"
 
         async def all_are_there() -> bool:
             return await holder.fetchval(count, held) == 4
