@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 
-from gateway.attempts import SILENCE_SECONDS, ask
+from gateway.attempts import SILENCE_SECONDS, Call, ask
 from gateway.deposits import Deposits, Outcome
 from gateway.errors import AgentSilent, refused_call, refused_deposit
 from spark.agent.v1.agent_service_pb2 import (
@@ -114,17 +114,17 @@ class AgentClient:
         return list(map(_told, outcomes))
 
     async def get(self, request: GetInterruptRequest, deadline_seconds: float | None) -> GetInterruptResponse:
-        return await self._ask(self._stub.GetInterrupt, request, deadline_seconds)
+        return await self._ask(self._stub.GetInterrupt, request, _or_default(deadline_seconds))
 
     async def page(
         self, request: ListInterruptsRequest, deadline_seconds: float | None
     ) -> ListInterruptsResponse:
-        return await self._ask(self._stub.ListInterrupts, request, deadline_seconds)
+        return await self._ask(self._stub.ListInterrupts, request, _or_default(deadline_seconds))
 
     async def cancel(
         self, request: CancelInterruptRequest, deadline_seconds: float | None
     ) -> CancelInterruptResponse:
-        return await self._ask(self._stub.CancelInterrupt, request, deadline_seconds)
+        return await self._ask(self._stub.CancelInterrupt, request, _or_default(deadline_seconds))
 
     async def watch(
         self, request: WatchInterruptRequest, deadline_seconds: float | None
@@ -134,10 +134,9 @@ class AgentClient:
         clock, shown = asyncio.get_running_loop().time, None
         deadline = None if deadline_seconds is None else clock() + deadline_seconds
         while True:
-            left_seconds, opened = None if deadline is None else deadline - clock(), False
+            left_seconds = None if deadline is None else deadline - clock()
             try:
                 async with self._watching(request, left_seconds) as (call, response):
-                    opened = True
                     while response:
                         if response != shown:
                             yield response
@@ -146,9 +145,9 @@ class AgentClient:
                             response = await _next(call)
                     return
             except TimeoutError:
-                continue
+                pass
             except grpc.aio.AioRpcError as error:
-                if not opened or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise refused_call(error) from error
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
 
@@ -156,7 +155,8 @@ class AgentClient:
     async def _watching(
         self, request: WatchInterruptRequest, timeout_seconds: float | None
     ) -> AsyncIterator[tuple[_Watch, WatchInterruptResponse | None]]:
-        """A watch at a replica that is not silent, with the first that it shows."""
+        """A watch at a replica that is not silent, with the first that it shows. Raises GatewayError where
+        none can be opened."""
         # A call stays open until it is cancelled: the one that is read, and those that answered as well.
         calls: list[_Watch] = []
 
@@ -169,7 +169,7 @@ class AgentClient:
             return call, await _next(call)
 
         try:
-            watching = await ask(opened, self._silence_seconds, request, timeout_seconds)
+            watching = await self._ask(opened, request, timeout_seconds)
             for call in calls:
                 if call is not watching[0]:
                     call.cancel()
@@ -191,12 +191,12 @@ class AgentClient:
 
     async def _ask(
         self,
-        call: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        call: Call[Request, Response],
         request: Request,
-        deadline_seconds: float | None,
+        timeout_seconds: float | None,
     ) -> Response:
         try:
-            return await ask(call, self._silence_seconds, request, _or_default(deadline_seconds))
+            return await ask(call, self._silence_seconds, request, timeout_seconds)
         except grpc.aio.AioRpcError as error:
             raise refused_call(error) from error
 

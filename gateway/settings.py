@@ -48,7 +48,8 @@ class Settings(BaseSettings):
         if scheme in ("ipv4", "ipv6"):
             for one in several.split(","):
                 host, port = _parts(one)
-                if not port or _ip_version(host) != scheme:
+                ip = _ip(host.removeprefix("[").removesuffix("]"))
+                if not port or not ip or f"ipv{ip.version}" != scheme:
                     raise ValueError(f"{one!r} is not an address of {scheme} with a port")
         elif "," in address:
             raise ValueError("several addresses are written ipv4:10.0.0.1:50051,10.0.0.2:50051")
@@ -91,18 +92,16 @@ def _parts(address: str) -> tuple[str, str]:
     return host, port if port.isascii() and port.isdigit() and int(port) <= 65535 else ""
 
 
-def _ip_version(host: str) -> str:
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return f"ipv{ipaddress.ip_address(host.removeprefix('[').removesuffix(']')).version}"
+        return ipaddress.ip_address(host)
     except ValueError:
-        return ""
+        return None
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    ip = _ip(host.strip("[]"))
+    return ip.is_loopback if ip else host == "localhost"
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -104,9 +104,10 @@ class SessionReading:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a turn runs with, fixed at its start: a change of the session counts from the next turn on. The
-    notes are those that are part of the system prompt, and `announced` is the place of interrupts that it
-    names. There are no profiles while nobody knows them."""
+    """What a turn runs with, fixed at its start: a change of the session counts from the next turn on, and in
+    an open one only where the session is resumed or a model of the turn is configured no longer. The notes
+    are those that are part of the system prompt, and `announced` is the place of interrupts that it names.
+    There are no profiles while nobody knows them."""
 
     goal: str
     config: SessionConfig

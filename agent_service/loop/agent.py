@@ -176,7 +176,7 @@ class Agent:
         """Let an open turn go on with what the session was given since it began: where the session was
         resumed, or a model of the turn is configured no longer."""
         has, models = self.profiles.has, work.session.config.models
-        outdated = work.turn_open and (work.terms_outdated or not has(work.models))
+        outdated = work.terms_outdated or (work.turn_open and not has(work.models))
         if outdated and has(models):
             await self.profiles.learn(models)
             await self.profiles.place_again(work, work.next_terms(work.session))

@@ -231,7 +231,7 @@ class Work:
         self.turn_open, self.place = True, point.place
         self.revision, self.interrupted = point.revision, point.interrupted
         if point.terms:
-            self.terms, self.offered = point.terms, _tool_specs(point.terms)
+            self._run_with(point.terms)
         self.append(point.rows)
         self.unseen.extend(row.message_id for row in point.rows if row.type is MessageType.SYSTEM)
 
@@ -242,11 +242,14 @@ class Work:
 
     def place_again(self, terms: Terms) -> None:
         """Go on with these terms: what no model has seen is placed as what comes."""
-        self.terms, self.terms_outdated, self.offered = terms, False, _tool_specs(terms)
+        self._run_with(terms)
         unseen = set(self.unseen)
         self.rows = [
             placed(row, self.profile.placement) if row.message_id in unseen else row for row in self.rows
         ]
+
+    def _run_with(self, terms: Terms) -> None:
+        self.terms, self.terms_outdated, self.offered = terms, False, _tool_specs(terms)
 
     def show_less(self, shortened: Iterable[Interrupt]) -> None:
         """Go on with these interrupts as they are shown now."""

@@ -173,10 +173,7 @@ class Deposits:
         outcomes = await self._group.submit(deposits)
         if waiting := [one for one in outcomes if isinstance(one, asyncio.Future)]:
             await asyncio.wait(waiting, timeout=HELD_SECONDS if len(waiting) < len(outcomes) else None)
-        return [
-            one if not isinstance(one, asyncio.Future) else (await one)[0] if one.done() else _held()
-            for one in outcomes
-        ]
+        return list(map(_by_now, outcomes))
 
     async def _commit_together(self, group: Sequence[Deposit]) -> Sequence[_Decided | _Waiting]:
         """Nobody goes past those who wait for the same row, be it since before or from now on."""
@@ -270,8 +267,13 @@ class Deposits:
         return [outcome(*pair) for pair in zip(batch, decisions, strict=True)]
 
 
-def _held() -> Unavailable:
-    return Unavailable("somebody else has the row of the session; try again")
+def _by_now(outcome: _Decided | _Waiting | Exception) -> _Decided | Exception:
+    """What is known of a deposit, which may still wait."""
+    if not isinstance(outcome, asyncio.Future):
+        return outcome
+    if not outcome.done():
+        return Unavailable("somebody else has the row of the session; try again")
+    return outcome.result()[0]
 
 
 async def _lock(

@@ -190,8 +190,7 @@ class Leases:
         """Take sessions that nobody holds and that are due."""
         claims = await self._claim(_CLAIM_DUE, replica, limit, self._came_to)
         if claims:
-            came_to = claims[0].row["came_to"]
-            self._came_to = came_to if isinstance(came_to, UUID) else _FIRST
+            self._came_to = get(claims[0].row, "came_to", UUID, None) or _FIRST
         return claims
 
     async def claim_from_dead(self, replica: ReplicaId, limit: int) -> list[Claim]:

@@ -84,7 +84,8 @@ READING_COLUMNS = (
 
 # What the newest turn runs with, beside `profile`.
 TERMS_COLUMNS = """coalesce(turn_goal, goal) AS turn_goal, coalesce(turn_config, config) AS turn_config,
-    turn_config IS NULL AS terms_outdated, system_prompt, tool_specs, notes, announced, voice_profile"""
+    turn_open AND turn_config IS NULL AS terms_outdated,
+    system_prompt, tool_specs, notes, announced, voice_profile"""
 
 
 def session(row: Row) -> Session:
